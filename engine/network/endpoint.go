@@ -1,0 +1,182 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+
+	"novaagent/engine/errdefs"
+)
+
+// Kind says what the host end of an endpoint is joined to.
+type Kind string
+
+const (
+	// KindBridge: a Linux bridge shared by the network's endpoints, as Neutron's
+	// Linux bridge agent expects it.
+	KindBridge Kind = "bridge"
+	// KindOVS: a port of an Open vSwitch bridge.
+	KindOVS Kind = "ovs"
+	// KindOVSHybrid: a Linux bridge of its own, joined to Open vSwitch by a
+	// second veth pair, so that iptables rules on the bridge can filter.
+	KindOVSHybrid Kind = "ovs-hybrid"
+	// KindTap: nothing; the host routes to the device (Calico).
+	KindTap Kind = "tap"
+)
+
+// NameLen is the longest device name Nova and os-vif make (NIC_NAME_LEN).
+// The kernel would take one more.
+const NameLen = 14
+
+// Endpoint is one network interface of a container.
+type Endpoint struct {
+	// ID names the endpoint: the Neutron port's UUID, or an id of the caller.
+	// The names of host devices derive from it.
+	ID   string
+	Kind Kind
+	// HostDevice is the host end of the veth pair; "tap" and the first 11
+	// characters of ID if empty.
+	HostDevice string `json:",omitempty"`
+	// Bridge is the Linux bridge (KindBridge) or the Open vSwitch bridge
+	// (KindOVS, KindOVSHybrid) that the host end belongs to.
+	Bridge string `json:",omitempty"`
+	// BridgeCreate lets Plug make Bridge if it does not exist.
+	BridgeCreate bool `json:",omitempty"`
+	OVS          OVS  `json:",omitzero"`
+
+	// GuestDevice is the name inside the container; "eth" and the position in
+	// the list if empty.
+	GuestDevice string `json:",omitempty"`
+	// MAC is the address of the inner end, six octets with colons.
+	MAC string
+	// Addresses are the inner end's, with the length of their subnet's prefix.
+	Addresses []netip.Prefix `json:",omitempty"`
+	// Gateway4 and Gateway6 are the default routes' next hops; the zero Addr is
+	// none. Of several endpoints with a gateway the first one's route wins by its metric.
+	Gateway4 netip.Addr `json:",omitzero"`
+	Gateway6 netip.Addr `json:",omitzero"`
+	Routes   []Route    `json:",omitempty"`
+	// MTU in octets, of both ends; 0 leaves the kernel's 1500.
+	MTU int `json:",omitempty"`
+}
+
+// OVS is what Open vSwitch is told of an endpoint. Neutron's agent and OVN's
+// controller find the port by IfaceID.
+type OVS struct {
+	IfaceID string `json:",omitempty"` // external_ids:iface-id; Endpoint.ID if empty
+	OwnerID string `json:",omitempty"` // external_ids:vm-uuid
+	// DatapathType is "system", "netdev" or empty for the bridge's own.
+	DatapathType string `json:",omitempty"`
+}
+
+// Route is a route inside the container besides those to the subnets and the
+// default routes.
+type Route struct {
+	To netip.Prefix
+	// Via is the next hop; the zero Addr makes To reachable on the link.
+	Via netip.Addr `json:",omitzero"`
+}
+
+// HostName is the name of the endpoint's host end.
+func (e Endpoint) HostName() string {
+	if e.HostDevice != "" {
+		return e.HostDevice
+	}
+	return deviceName("tap", e.ID)
+}
+
+// guestName is the device's name inside; i is the endpoint's position.
+func (e Endpoint) guestName(i int) string {
+	if e.GuestDevice != "" {
+		return e.GuestDevice
+	}
+	return fmt.Sprintf("eth%d", i)
+}
+
+// hybridNames are the three devices of KindOVSHybrid besides the host end: the
+// Linux bridge, its veth and the other end of that, which is the Open vSwitch port.
+func (e Endpoint) hybridNames() (bridge, inner, outer string) {
+	return deviceName("qbr", e.ID), deviceName("qvb", e.ID), deviceName("qvo", e.ID)
+}
+
+// ovsPort is the name of the endpoint's Open vSwitch port, "" if it has none.
+func (e Endpoint) ovsPort() string {
+	switch e.Kind {
+	case KindOVS:
+		return e.HostName()
+	case KindOVSHybrid:
+		_, _, outer := e.hybridNames()
+		return outer
+	}
+	return ""
+}
+
+// deviceName is prefix and id cut to NameLen.
+func deviceName(prefix, id string) string {
+	name := prefix + id
+	if len(name) > NameLen {
+		name = name[:NameLen]
+	}
+	return name
+}
+
+// Validate reports what is wrong with e, as ErrInvalid. Plug calls it, so that
+// a bad endpoint leaves no half of itself.
+func (e Endpoint) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if e.ID == "" {
+		bad("it has no ID")
+	}
+	switch e.Kind {
+	case KindBridge, KindOVS, KindOVSHybrid:
+		if e.Bridge == "" {
+			bad("kind %s needs a bridge", e.Kind)
+		}
+	case KindTap:
+	default:
+		bad("kind %q is not one of bridge, ovs, ovs-hybrid, tap", e.Kind)
+	}
+	for _, name := range []string{e.HostName(), e.Bridge, e.GuestDevice} {
+		if err := validName(name); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if mac, err := net.ParseMAC(e.MAC); err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+		bad("MAC %q is not a unicast Ethernet address", e.MAC)
+	}
+	if e.MTU != 0 && (e.MTU < 68 || e.MTU > 65535) {
+		bad("MTU %d is not between 68 and 65535", e.MTU)
+	}
+	for _, a := range e.Addresses {
+		if !a.IsValid() || a.Addr().IsMulticast() || a.Addr().IsUnspecified() || a.Addr().Is4In6() {
+			bad("address %s cannot be a device's", a)
+		}
+	}
+	if e.Gateway4.IsValid() && !e.Gateway4.Is4() {
+		bad("gateway %s is not IPv4", e.Gateway4)
+	}
+	if e.Gateway6.IsValid() && !e.Gateway6.Is6() {
+		bad("gateway %s is not IPv6", e.Gateway6)
+	}
+	for _, r := range e.Routes {
+		if !r.To.IsValid() || (r.Via.IsValid() && r.Via.Is4() != r.To.Addr().Is4()) {
+			bad("route to %s via %s mixes address families", r.To, r.Via)
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("endpoint %s: %w: %w", e.ID, errors.Join(errs...), errdefs.ErrInvalid)
+	}
+	return nil
+}
+
+// validName refuses what the kernel would refuse as a device name, and what is a path in /proc/sys.
+func validName(name string) error {
+	if len(name) > 15 || name == "." || name == ".." || name == "all" || name == "default" ||
+		strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == '/' || r == ':' || r == '%' || r > '~' }) {
+		return fmt.Errorf("%q cannot be a device's name", name)
+	}
+	return nil
+}
