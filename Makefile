@@ -1,0 +1,46 @@
+# make            the binary, bin/nova-agent
+# make cluster    a real OpenStack on this machine with nova-agent as its compute service
+# make test       everything the project tests
+GO ?= go
+export CGO_ENABLED = 0
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS = -s -w -X main.version=$(VERSION)
+SHIM = engine/runtime/shimbin/bin/shim
+ARCHES = arm64 ppc64le s390x riscv64
+
+.PHONY: build bin/nova-agent shim cluster cluster-down test lint cross bench clean
+
+build: bin/nova-agent
+bin/nova-agent: shim
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./nova-agent
+
+# The small program beside each container; nova-agent carries it inside.
+shim:
+	$(GO) build -trimpath -ldflags '-s -w' -o $(SHIM) ./engine/shim
+
+cluster:
+	devstack/cluster up
+cluster-down:
+	devstack/cluster down
+
+test:
+	tests/run
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+# Each architecture needs its own shim inside; the host's is put back at the end.
+cross:
+	@set -e; for arch in $(ARCHES); do \
+	  echo "build for $$arch"; \
+	  GOARCH=$$arch $(GO) build -trimpath -ldflags '-s -w' -o $(SHIM) ./engine/shim; \
+	  GOARCH=$$arch $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o dist/nova-agent-linux-$$arch ./nova-agent; \
+	done; $(MAKE) --no-print-directory shim
+
+bench:
+	tests/bench/run
+
+clean:
+	rm -rf bin dist $(SHIM)
