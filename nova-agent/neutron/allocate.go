@@ -1,0 +1,610 @@
+package neutron
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"novaagent/engine/errdefs"
+)
+
+// The network IDs that stand for a wish instead of a network.
+const (
+	NetworkNone = "none" // no interface
+	NetworkAuto = "auto" // Neutron's auto-allocated topology
+)
+
+// NetworkRequest is one interface that the user asked for: a port, or a network
+// on which to make one.
+type NetworkRequest struct {
+	NetworkID    string
+	Address      string // fixed IP on NetworkID; empty lets Neutron choose
+	PortID       string
+	Tag          string
+	PCIRequestID string
+}
+
+// AllocateRequest asks for the interfaces of an instance.
+type AllocateRequest struct {
+	Instance Instance
+	// Networks in the order of the interfaces. None means the only network that the
+	// project can use.
+	Networks []NetworkRequest
+	// SecurityGroups of the ports that are made here, by name or ID.
+	SecurityGroups []string
+	// Host is what the ports are bound to: the host of its Neutron agent.
+	Host string
+	// Providers are the resource providers that serve the resource request of a port
+	// (or of a request group of it), by the requester's ID.
+	Providers map[string][]string
+	// Attach adds to the interfaces that the instance already has.
+	Attach bool
+}
+
+// rollbackTime bounds the removal of what a failed operation made.
+const rollbackTime = 2 * time.Minute
+
+// portsAtOnce is how many ports of one instance are worked on side by side.
+const portsAtOnce = 4
+
+// Allocate gives the instance its ports: it checks those that were asked for, makes
+// the others, binds all of them to the host, and records them in Nova. It
+// returns the interfaces it added; the InfoCache is saved with all. On an error it
+// leaves nothing behind: ports it made are deleted, the user's are unbound.
+//
+// Errors that Nova has a class for are *Error (nova/network/neutron.py,
+// allocate_for_instance); others are ErrUnavailable or Neutron's own *APIError.
+func (c *Client) Allocate(ctx context.Context, req AllocateRequest) (NetworkInfo, error) {
+	if req.Instance.ProjectID == "" {
+		return nil, fail(ClassInvalidInput, errdefs.ErrInvalid, nil,
+			"Invalid input received: empty project id for instance %s", req.Instance.UUID)
+	}
+	if len(req.Networks) == 1 && req.Networks[0].NetworkID == NetworkNone {
+		return NetworkInfo{}, nil
+	}
+	unlock, err := c.locks.lock(ctx, req.Instance.UUID)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+
+	a := &allocation{c: c, req: req, user: c.user(ctx), admin: c.admin(), before: NetworkInfo{}}
+	if req.Attach {
+		if a.before, err = c.loadCache(ctx, req.Instance.UUID); err != nil {
+			return nil, err
+		}
+	}
+	added, err := a.run(ctx)
+	if err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTime)
+		defer cancel()
+		return nil, errors.Join(err, a.rollback(undo))
+	}
+	return added, nil
+}
+
+// allocation is one call of Allocate on its way.
+type allocation struct {
+	c           *Client
+	req         AllocateRequest
+	user, admin rest
+	before      NetworkInfo // what the instance already has
+
+	wanted []wantedPort
+	nets   map[string]network // as the user sees them, by ID
+	around *surroundings
+	saved  bool // the info cache may name the new ports
+}
+
+// wantedPort is one interface on its way.
+type wantedPort struct {
+	NetworkRequest
+	existing *port // the user's port
+	id       string
+	created  bool // by us
+	touched  bool // a request may have changed or made the port
+	recorded bool // the row of virtual_interfaces may be there
+	bound    port
+}
+
+func (a *allocation) run(ctx context.Context) (NetworkInfo, error) {
+	if err := a.checkPorts(ctx); err != nil {
+		return nil, err
+	}
+	groups, err := a.checkNetworks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(a.wanted) == 0 {
+		return NetworkInfo{}, nil
+	}
+
+	// What the new ports are surrounded by does not depend on them.
+	var networks, existing []string
+	for _, w := range a.wanted {
+		networks = append(networks, w.NetworkID)
+		if w.existing != nil {
+			existing = append(existing, w.PortID)
+		}
+	}
+	for _, v := range a.before {
+		existing = append(existing, v.ID)
+		if v.Network != nil {
+			networks = append(networks, v.Network.ID)
+		}
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		// A port that is being made has no floating IP yet; if it gets one at once, Neutron
+		// sends network-changed for it.
+		a.around, err = a.c.lookUp(gctx, networks, existing)
+		return err
+	})
+	g.Go(func() error {
+		if err := a.eachPort(gctx, func(ctx context.Context, w *wantedPort) error {
+			return a.create(ctx, w, groups)
+		}); err != nil {
+			return err
+		}
+		return a.eachPort(gctx, a.bind)
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return a.record(ctx)
+}
+
+// checkPorts reads the ports that the user gave and refuses those that are not the
+// instance's to take.
+func (a *allocation) checkPorts(ctx context.Context) error {
+	inst := a.req.Instance
+	a.wanted = make([]wantedPort, 0, len(a.req.Networks))
+	for _, r := range a.req.Networks {
+		if r.NetworkID == NetworkAuto || (r.PortID == "" && r.NetworkID == "") {
+			continue
+		}
+		a.wanted = append(a.wanted, wantedPort{NetworkRequest: r})
+	}
+	return a.eachPort(ctx, func(ctx context.Context, w *wantedPort) error {
+		if w.PortID == "" {
+			return nil
+		}
+		p, err := a.admin.port(ctx, w.PortID)
+		if err != nil {
+			return err
+		}
+		switch {
+		case p.TenantID != inst.ProjectID:
+			return fail(ClassPortNotUsable, errdefs.ErrInvalid, nil, "Port %s not usable for instance %s.", p.ID, inst.UUID)
+		case p.DeviceID != "":
+			return fail(ClassPortInUse, errdefs.ErrConflict, nil, "Port %s is still in use.", p.ID)
+		case p.DNSName != "" && p.DNSName != inst.Hostname:
+			return fail(ClassPortNotUsableDNS, errdefs.ErrInvalid, nil,
+				"Port %s not usable for instance %s. Value %s assigned to dns_name attribute does not match instance's hostname %s",
+				p.ID, inst.UUID, p.DNSName, inst.Hostname)
+		case p.failedBinding():
+			return bindingFailed(p.ID)
+		}
+		if groups := p.resourceRequest(); len(groups) > 0 {
+			if err := allocateProviders(&p, groups, a.req.Providers); err != nil {
+				return err
+			}
+		}
+		w.existing, w.id, w.NetworkID = &p, p.ID, p.NetworkID
+		return nil
+	})
+}
+
+func bindingFailed(portID string) error {
+	return fail(ClassPortBindingFailed, errdefs.ErrUnavailable, nil,
+		"Binding failed for port %s, please check neutron logs for more information.", portID)
+}
+
+// allocateProviders writes the resource providers that serve the port's request
+// into its binding profile.
+func allocateProviders(p *port, groups []requestGroup, providers map[string][]string) error {
+	one := func(requester string) (string, error) {
+		if len(providers[requester]) == 0 {
+			return "", fail(ClassPortUpdateFailed, errdefs.ErrInvalid, nil,
+				"Port update failed for port %s: no resource provider was allocated for its resource request", p.ID)
+		}
+		return providers[requester][0], nil
+	}
+	profile := maps.Clone(orEmpty(p.Profile))
+	if len(groups) == 1 && groups[0].ID == "" { // before port-resource-request-groups
+		rp, err := one(p.ID)
+		if err != nil {
+			return err
+		}
+		profile["allocation"] = rp
+	} else {
+		all := map[string]any{}
+		for _, group := range groups {
+			rp, err := one(group.ID)
+			if err != nil {
+				return err
+			}
+			all[group.ID] = rp
+		}
+		profile["allocation"] = all
+	}
+	p.Profile = profile
+	return nil
+}
+
+// checkNetworks finds the networks, as the user may see them, and the security groups' IDs.
+func (a *allocation) checkNetworks(ctx context.Context) (groups []string, err error) {
+	auto := len(a.req.Networks) == 1 && a.req.Networks[0].NetworkID == NetworkAuto
+	g, gctx := errgroup.WithContext(ctx)
+	var nets []network
+	g.Go(func() (err error) {
+		nets, err = a.networks(gctx, auto)
+		return err
+	})
+	g.Go(func() (err error) {
+		groups, err = a.securityGroups(gctx)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if len(nets) == 0 {
+		if len(a.req.Networks) == 0 {
+			return nil, nil // no wish, nothing there: no interface
+		}
+		if auto {
+			n, err := a.autoAllocate(ctx)
+			if err != nil {
+				return nil, err
+			}
+			nets = []network{n}
+		}
+	}
+	if len(a.wanted) == 0 {
+		switch {
+		case len(nets) == 0:
+			return nil, fail(ClassInterfaceAttachFailedNoNetwork, errdefs.ErrInvalid, nil,
+				"No specific network was requested and none are available for project '%s'.", a.req.Instance.ProjectID)
+		case len(nets) > 1:
+			return nil, fail(ClassNetworkAmbiguous, errdefs.ErrInvalid, nil,
+				"Multiple possible networks found, use a Network ID to be more specific.")
+		}
+		w := wantedPort{NetworkRequest: NetworkRequest{NetworkID: nets[0].ID}}
+		if len(a.req.Networks) == 1 { // an attach without a wish may still carry a tag
+			w.Tag = a.req.Networks[0].Tag
+		}
+		a.wanted = append(a.wanted, w)
+	}
+	a.nets = map[string]network{}
+	for _, n := range nets {
+		a.nets[n.ID] = n
+		if n.External && !n.Shared && (a.c.opts.AttachExternal == nil || !a.c.opts.AttachExternal(ctx)) {
+			return nil, fail(ClassExternalNetworkAttachForbidden, errdefs.ErrInvalid, nil,
+				"It is not allowed to create an interface on external network %s", n.ID)
+		}
+	}
+	for _, w := range a.wanted {
+		n, ok := a.nets[w.NetworkID]
+		if !ok {
+			return nil, fail(ClassNetworkNotFound, errdefs.ErrInvalid, nil, "Network %s could not be found.", w.NetworkID)
+		}
+		secure := n.PortSecurityEnabled == nil || *n.PortSecurityEnabled
+		if (secure && len(n.Subnets) == 0) || (!secure && len(groups) > 0) {
+			return nil, fail(ClassSecurityGroupCannotBeApplied, errdefs.ErrInvalid, nil,
+				"Network requires port_security_enabled and subnet associated in order to apply security groups.")
+		}
+	}
+	return groups, nil
+}
+
+// networks are those that were asked for, or all that the project can use.
+func (a *allocation) networks(ctx context.Context, auto bool) ([]network, error) {
+	list := func(ctx context.Context, q url.Values) ([]network, error) {
+		var answer struct{ Networks []network }
+		err := a.user.get(ctx, "/networks", q, &answer)
+		return answer.Networks, err
+	}
+	if len(a.wanted) > 0 {
+		var ids []string
+		for _, w := range a.wanted {
+			ids = append(ids, w.NetworkID)
+		}
+		return list(ctx, url.Values{"id": uniq(ids)})
+	}
+	own := url.Values{"tenant_id": {a.req.Instance.ProjectID}, "shared": {"False"}}
+	if auto {
+		// The topology is built piece by piece; admin_state_up tells that it is done.
+		own.Set("admin_state_up", "True")
+	}
+	var mine, shared []network
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) { mine, err = list(ctx, own); return err })
+	g.Go(func() (err error) { shared, err = list(ctx, url.Values{"shared": {"True"}}); return err })
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return append(mine, shared...), nil
+}
+
+// autoAllocate has Neutron build a network for the project
+// (extension auto-allocated-topology).
+func (a *allocation) autoAllocate(ctx context.Context) (network, error) {
+	project := a.req.Instance.ProjectID
+	refused := func(err error) error {
+		return fail(ClassUnableToAutoAllocateNetwork, errdefs.ErrInvalid, err,
+			"Unable to automatically allocate a network for project %s", project)
+	}
+	var topology struct {
+		Topology struct{ ID string } `json:"auto_allocated_topology"`
+	}
+	if err := a.user.get(ctx, "/auto-allocated-topology/"+url.PathEscape(project), nil, &topology); err != nil {
+		if errors.Is(err, errdefs.ErrConflict) {
+			return network{}, refused(err)
+		}
+		return network{}, err
+	}
+	var answer struct{ Network network }
+	err := a.user.get(ctx, "/networks/"+url.PathEscape(topology.Topology.ID), nil, &answer)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return network{}, refused(err)
+	}
+	return answer.Network, err
+}
+
+// securityGroups turns names into IDs. "default" alone is what Neutron gives a port anyway.
+func (a *allocation) securityGroups(ctx context.Context) ([]string, error) {
+	names := a.req.SecurityGroups
+	if len(names) == 0 || (len(names) == 1 && names[0] == "default") {
+		return nil, nil
+	}
+	var answer struct {
+		Groups []struct{ ID, Name string } `json:"security_groups"`
+	}
+	q := url.Values{"tenant_id": {a.req.Instance.ProjectID}, "fields": {"id", "name"}}
+	if err := a.user.get(ctx, "/security-groups", q, &answer); err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, name := range names {
+		var byName, byID string
+		for _, g := range answer.Groups {
+			if g.Name == name {
+				if byName != "" {
+					return nil, fail(ClassNoUniqueMatch, errdefs.ErrInvalid, nil,
+						"Multiple security groups found matching '%s'. Use an ID to be more specific.", name)
+				}
+				byName = g.ID
+			}
+			if g.ID == name {
+				byID = g.ID
+			}
+		}
+		id := orDefault(byName, byID) // a name that looks like an ID is a name
+		if id == "" {
+			return nil, fail(ClassSecurityGroupNotFound, errdefs.ErrInvalid, nil, "Security group %s not found.", name)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// create makes the port of a request that has none, as the user, so that the
+// user's quota and policies decide.
+func (a *allocation) create(ctx context.Context, w *wantedPort, groups []string) error {
+	if w.existing != nil {
+		return nil
+	}
+	body := map[string]any{
+		"device_id": a.req.Instance.UUID, "network_id": w.NetworkID,
+		"admin_state_up": true, "tenant_id": a.req.Instance.ProjectID,
+	}
+	if w.Address != "" {
+		body["fixed_ips"] = []portAddress{{IPAddress: w.Address}}
+	}
+	if len(groups) > 0 {
+		body["security_groups"] = groups
+	}
+	var answer struct{ Port port }
+	if err := a.user.do(ctx, "POST", "/ports", map[string]any{"port": body}, &answer); err != nil {
+		var no *APIError
+		if !errors.As(err, &no) || no.Status >= 500 {
+			w.touched = true // perhaps it was made all the same
+		}
+		return createFailure(err, w.NetworkRequest)
+	}
+	p := answer.Port
+	w.id, w.created = p.ID, true
+	if len(p.resourceRequest()) > 0 {
+		// Its resources would have had to be scheduled before.
+		return fail(ClassNetworksWithQoSPolicyNotSupported, errdefs.ErrInvalid, nil,
+			"Using networks with QoS policy is not supported for instance %s. (Network ID is %s)", a.req.Instance.UUID, w.NetworkID)
+	}
+	if p.failedBinding() {
+		return bindingFailed(p.ID)
+	}
+	return nil
+}
+
+// createFailure gives Neutron's refusal Nova's name.
+func createFailure(err error, r NetworkRequest) error {
+	switch neutronType(err) {
+	case "InvalidIpForNetwork":
+		return fail(ClassInvalidInput, errdefs.ErrInvalid, err,
+			"Invalid input received: Fixed IP %s is not a valid ip address for network %s.", r.Address, r.NetworkID)
+	case "IpAddressInUse", "IpAddressAlreadyAllocated":
+		return fail(ClassFixedIPAlreadyInUse, errdefs.ErrConflict, err, "Fixed IP %s is already in use.", r.Address)
+	case "OverQuota":
+		return fail(ClassPortLimitExceeded, errdefs.ErrConflict, err, "Maximum number of ports exceeded")
+	case "IpAddressGenerationFailure":
+		return fail(ClassNoMoreFixedIPs, errdefs.ErrConflict, err, "No fixed IP addresses available for network: %s", r.NetworkID)
+	}
+	return fmt.Errorf("port on network %s: %w", r.NetworkID, err)
+}
+
+// bind makes a port the instance's on this host, as the service.
+func (a *allocation) bind(ctx context.Context, w *wantedPort) error {
+	inst := a.req.Instance
+	if w.PCIRequestID != "" {
+		return fail(ClassPciDeviceNotFound, errdefs.ErrUnsupported, nil, "PCI device not found for request ID %s.", w.PCIRequestID)
+	}
+	body := map[string]any{
+		"device_id": inst.UUID, "device_owner": inst.deviceOwner(), "binding:host_id": a.req.Host,
+	}
+	if w.existing != nil && len(w.existing.Profile) > 0 {
+		body["binding:profile"] = w.existing.Profile
+	}
+	dns, err := a.c.extension(ctx, "dns-integration")
+	if err != nil {
+		return err
+	}
+	domain := a.nets[w.NetworkID].DNSDomain
+	if dns && domain == "" {
+		body["dns_name"] = inst.Hostname
+	}
+	w.touched = true
+	if w.bound, err = a.admin.updatePort(ctx, w.id, body); err != nil {
+		return err
+	}
+	if !dns || domain == "" {
+		return nil
+	}
+	// The record is made in the user's own zone.
+	_, err = a.user.updatePort(ctx, w.id, map[string]any{"dns_name": inst.Hostname})
+	if isStatus(err, 400) {
+		return fail(ClassInvalidInput, errdefs.ErrInvalid, err,
+			"Invalid input received: Instance hostname %s is not a valid DNS name", inst.Hostname)
+	}
+	return err
+}
+
+// record writes Nova's rows of the new ports while Neutron is asked for all the
+// instance's ports as they now are, and saves the network info.
+func (a *allocation) record(ctx context.Context) (NetworkInfo, error) {
+	inst := a.req.Instance
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		for i := range a.wanted { // in order: Nova sorts interfaces by these rows
+			w := &a.wanted[i]
+			w.recorded = true
+			row := VIFRecord{UUID: w.id, InstanceUUID: inst.UUID, Tag: w.Tag, Address: w.bound.MACAddress + "/" + w.id}
+			if err := a.c.opts.Records.CreateVIF(gctx, row); err != nil {
+				return fmt.Errorf("port %s: record its interface: %w", w.id, err)
+			}
+		}
+		return nil
+	})
+	var ports map[string]port
+	g.Go(func() (err error) {
+		ports, err = a.admin.portsOf(gctx, inst)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+
+	var all, added NetworkInfo
+	mine := map[string]bool{}
+	for _, w := range a.wanted {
+		mine[w.id] = true
+	}
+	keep := a.before.preserved()
+	for _, old := range a.before {
+		p, ok := ports[old.ID]
+		if !ok || mine[old.ID] {
+			continue
+		}
+		v, err := a.around.vif(p, keep[old.ID])
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	for _, w := range a.wanted {
+		p, ok := ports[w.id]
+		if !ok {
+			return nil, fail(ClassPortNotFound, errdefs.ErrNotFound, nil, "Port id %s could not be found.", w.id)
+		}
+		v, err := a.around.vif(p, w.existing != nil)
+		if err != nil {
+			return nil, err
+		}
+		all, added = append(all, v), append(added, v)
+	}
+	a.saved = true
+	if err := a.c.opts.Records.SaveInfoCache(ctx, inst.UUID, all.String()); err != nil {
+		return nil, fmt.Errorf("save the network info: %w", err)
+	}
+	return added, nil
+}
+
+// rollback removes what run made before it failed. nil means that it is gone.
+func (a *allocation) rollback(ctx context.Context) error {
+	inst := a.req.Instance
+	var errs []error
+	var unbind []port
+	for i := range a.wanted {
+		w := &a.wanted[i]
+		switch {
+		case w.created:
+			errs = append(errs, a.c.deletePort(ctx, a.user, w.id))
+		case w.existing != nil && w.touched:
+			unbind = append(unbind, *w.existing)
+		case w.touched:
+			errs = append(errs, a.deleteUnknown(ctx, w.NetworkID))
+		}
+		if w.recorded {
+			errs = append(errs, a.c.opts.Records.DestroyVIF(ctx, w.id))
+		}
+	}
+	errs = append(errs, a.c.unbind(ctx, a.user, portIDs(unbind)))
+	if a.saved {
+		errs = append(errs, a.c.opts.Records.SaveInfoCache(ctx, inst.UUID, a.before.String()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("undo the allocation of ports: %w", err)
+	}
+	return nil
+}
+
+// deleteUnknown deletes ports that a POST without an answer has made: those of the
+// instance that nobody has bound yet.
+func (a *allocation) deleteUnknown(ctx context.Context, networkID string) error {
+	var answer struct{ Ports []port }
+	q := url.Values{"device_id": {a.req.Instance.UUID}, "network_id": {networkID}}
+	if err := a.admin.get(ctx, "/ports", q, &answer); err != nil {
+		return err
+	}
+	var errs []error
+	for _, p := range answer.Ports {
+		ours := p.DeviceOwner == "" && a.before.index(p.ID) < 0 &&
+			!slices.ContainsFunc(a.req.Networks, func(r NetworkRequest) bool { return r.PortID == p.ID })
+		if ours {
+			errs = append(errs, a.c.deletePort(ctx, a.user, p.ID))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// eachPort calls do for every wanted port, several at a time, and returns the first error.
+func (a *allocation) eachPort(ctx context.Context, do func(context.Context, *wantedPort) error) error {
+	if len(a.wanted) == 1 {
+		return do(ctx, &a.wanted[0])
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(portsAtOnce)
+	for i := range a.wanted {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return do(ctx, &a.wanted[i])
+		})
+	}
+	return g.Wait()
+}
