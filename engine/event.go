@@ -1,0 +1,52 @@
+package engine
+
+import (
+	"time"
+)
+
+// Action is what happened to a container.
+type Action string
+
+const (
+	ActionCreate  Action = "create"
+	ActionStart   Action = "start"
+	ActionDie     Action = "die"     // Event.Exit tells how
+	ActionStop    Action = "stop"    // after the die that Stop asked for
+	ActionKill    Action = "kill"    // a signal was sent
+	ActionOOM     Action = "oom"     // before the die
+	ActionPause   Action = "pause"   //
+	ActionUnpause Action = "unpause" //
+	ActionRestart Action = "restart" // after the start
+	ActionResize  Action = "resize"
+	ActionRename  Action = "rename"
+	ActionUpdate  Action = "update"
+	ActionAttach  Action = "attach"
+	ActionDestroy Action = "destroy"
+
+	ActionExecCreate Action = "exec_create"
+	ActionExecStart  Action = "exec_start"
+	ActionExecDie    Action = "exec_die"
+)
+
+// Event is one thing that happened.
+type Event struct {
+	// Seq grows by one with each event of one Engine; it begins again when the
+	// agent does.
+	Seq    uint64
+	Time   time.Time
+	Action Action
+
+	ID    string
+	Name  string
+	Owner Owner
+	Image string
+	// State is the container's after the event.
+	State State
+	// Exit is set for ActionDie and ActionExecDie.
+	Exit Exit
+	// Signal is set for ActionKill.
+	Signal int
+	// ExecID is set for the actions of execs.
+	ExecID string
+	Labels map[string]string
+}
