@@ -45,14 +45,15 @@ S
 }
 
 install_packages() { # [horizon]
-    local want=$PACKAGES log=$LOG/packages.log missing
-    [ "${1:-}" != horizon ] || want="$want $PACKAGES_HORIZON"
     # shellcheck disable=SC2086
-    missing=$(for p in $want; do
+    install_named $PACKAGES $([ "${1:-}" != horizon ] || echo $PACKAGES_HORIZON)
+}
+install_named() { # PACKAGE...: those of them that are missing
+    local log missing
+    log=$(mktemp) missing=$(for p in "$@"; do
         [ "$(dpkg-query -W -f '${db:Status-Abbrev}' "$p" 2>/dev/null)" = 'ii ' ] || echo "$p"
     done)
     [ -n "$missing" ] || return 0
-    mkdir -p "$LOG"
     local apt="apt-get -q -o DPkg::Lock::Timeout=900 -o Acquire::Retries=3"
     export DEBIAN_FRONTEND=noninteractive
     trap allow_service_starts EXIT
@@ -66,4 +67,5 @@ install_packages() { # [horizon]
     } > "$log" 2>&1 || fail_with_log "the packages could not be installed" "$log"
     allow_service_starts
     trap - EXIT
+    rm -f "$log"
 }
