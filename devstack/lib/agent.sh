@@ -13,7 +13,8 @@ find_go() {
     return 1
 }
 install_go() {
-    local log=$LOG/packages-go.log version
+    local log version
+    log=$(mktemp)
     {
         # Backports come from where the distribution's own packages come from.
         sed -n 's/^deb \(.*\) bookworm main.*/deb \1 bookworm-backports main/p' /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
@@ -25,6 +26,7 @@ install_go() {
         version=$(apt-cache search --names-only '^golang-1\.[0-9]+-go$' | grep -oE '1\.[0-9]+' | sort -V | tail -n 1)
         DEBIAN_FRONTEND=noninteractive apt-get -q install -y --no-install-recommends -t bookworm-backports "golang-$version-go"
     } > "$log" 2>&1 || fail_with_log "no Go that can build nova-agent: install Go $(awk '$1 == "go" {print $2}' "$PROJECT/go.mod") or newer" "$log"
+    rm -f "$log"
 }
 build_agent() {
     [ -z "${NOVA_AGENT_BIN:-}" ] || { [ -x "$NOVA_AGENT_BIN" ] || die "NOVA_AGENT_BIN=$NOVA_AGENT_BIN is not a program"; return 0; }
