@@ -1,0 +1,284 @@
+package fork
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// vfork does clone(2) by the given raw arguments and survives that the child runs on the caller's stack.
+// park does the same, and the child sleeps for ever without touching memory. Both
+// are in asm_*.s.
+//
+//go:noescape
+func vfork(trap, a1, a2, a3, a4, a5 uintptr) (pid, errno uintptr)
+
+//go:noescape
+func park(trap, a1, a2, a3, a4, a5 uintptr) (pid, errno uintptr)
+
+// The runtime's side of a fork. Blocking all signals from before the fork on keeps
+// a handler from running in the child; gVisor links to the same three, so
+// that the Go project keeps them (go.dev/issue/67401).
+//
+//go:linkname runtime_BeforeFork syscall.runtime_BeforeFork
+func runtime_BeforeFork()
+
+//go:linkname runtime_AfterFork syscall.runtime_AfterFork
+func runtime_AfterFork()
+
+//go:linkname runtime_AfterForkInChild syscall.runtime_AfterForkInChild
+func runtime_AfterForkInChild()
+
+const maxNotes = 32
+
+// call is a step with its arguments resolved. It holds addresses as integers, never
+// as pointers: the child must not run a write barrier.
+type call struct {
+	nr       uintptr
+	args     [6]uintptr
+	out      int32 // offset of an int32 in the data, or NoCell
+	cells    uint8 // bit k: args[k] is the offset of an int32
+	note     bool
+	skip     uint16
+	tolerate [3]uint16
+}
+
+// result is what the child writes and its parent reads.
+type result struct {
+	pid    int32 // of the second fork's child
+	failed int32
+	errno  uint32
+	notes  uint32
+	note   [maxNotes]struct{ step, errno int32 }
+}
+
+// Loaded is a program that is ready to run once.
+type Loaded struct {
+	flags uintptr
+	calls []call
+	data  []byte // keeps the memory alive that calls point to
+	res   *result
+}
+
+// Load resolves p's arguments. The descriptors must stay open until Run has returned.
+// p must not be used again.
+func Load(p *Program, descriptors []int) (*Loaded, error) {
+	if len(descriptors) != p.Descriptors {
+		return nil, errFormat
+	}
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	// The data is a slice of uint64 underneath, to be aligned for every structure.
+	data := p.Data
+	if len(data) == 0 || uintptr(unsafe.Pointer(&data[0]))%8 != 0 {
+		words := make([]uint64, len(data)/8+1)
+		data = unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(words)*8)
+		copy(data, p.Data)
+	}
+	base := uintptr(unsafe.Pointer(&data[0]))
+	for _, r := range p.Relocs {
+		*(*uint64)(unsafe.Pointer(&data[r.At])) = uint64(base + uintptr(r.To))
+	}
+	l := &Loaded{
+		flags: uintptr(p.Flags) | syscall.CLONE_VM | syscall.CLONE_VFORK | uintptr(syscall.SIGCHLD),
+		calls: make([]call, len(p.Steps)),
+		data:  data,
+		res:   new(result),
+	}
+	for i := range p.Steps {
+		s, c := &p.Steps[i], &l.calls[i]
+		c.nr, c.out, c.skip, c.note, c.tolerate = uintptr(s.Nr), s.Out, s.Skip, s.Note, s.Tolerate
+		for k, a := range s.Args {
+			switch a.Kind {
+			case Value:
+				c.args[k] = uintptr(a.V)
+			case Address:
+				c.args[k] = base + uintptr(a.V)
+			case Descriptor:
+				c.args[k] = uintptr(descriptors[a.V])
+			case Cell:
+				c.args[k] = uintptr(a.V)
+				c.cells |= 1 << k
+			}
+		}
+	}
+	return l, nil
+}
+
+// Run forks and lets the child execute the program. It returns when that has
+// executed its last step, which must be execve, or has ended. The new process, if
+// Result.PID is set, is the caller's child, to be waited for; a child that ended has
+// been waited for already.
+//
+// The calling thread's signals are blocked and the garbage collector waits
+// meanwhile.
+func (l *Loaded) Run() Result {
+	syscall.ForkLock.Lock()
+	l.res.failed = None
+	pid, errno := run(l)
+	syscall.ForkLock.Unlock()
+
+	r := Result{Failed: int(l.res.failed), Errno: syscall.Errno(l.res.errno)}
+	if errno != 0 {
+		r.Failed, r.Errno = FirstFork, syscall.Errno(errno)
+		return r
+	}
+	for i := range min(l.res.notes, maxNotes) {
+		n := l.res.note[i]
+		r.Notes = append(r.Notes, Note{Step: int(n.step), Errno: syscall.Errno(n.errno)})
+	}
+	second := int(l.res.pid)
+	if r.Failed != None {
+		reap(int(pid))
+		if second != 0 {
+			reap(second)
+		}
+		return r
+	}
+	r.PID = int(pid)
+	if second != 0 {
+		reap(int(pid))
+		r.PID = second
+	}
+	return r
+}
+
+// Data returns the program's memory, where a finished run has left its cells.
+func (l *Loaded) Data() []byte { return l.data }
+
+// reap waits for a child that has ended or is about to.
+func reap(pid int) {
+	for {
+		_, err := syscall.Wait4(pid, nil, syscall.WALL, nil)
+		if err != syscall.EINTR {
+			return
+		}
+	}
+}
+
+// run forks; the parent returns at once, so that nothing of this frame is used
+// after the child has run on it.
+//
+//go:noinline
+//go:norace
+func run(l *Loaded) (pid, errno uintptr) {
+	calls, n := unsafe.SliceData(l.calls), len(l.calls)
+	data, res, flags := unsafe.Pointer(unsafe.SliceData(l.data)), l.res, l.flags
+	runtime_BeforeFork()
+	pid, errno = forkAndExecute(flags, calls, n, data, res)
+	runtime_AfterFork()
+	return pid, errno
+}
+
+//go:noinline
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func forkAndExecute(flags uintptr, calls *call, n int, data unsafe.Pointer, r *result) (pid, errno uintptr) {
+	pid, errno = clone(flags)
+	if pid != 0 || errno != 0 {
+		return pid, errno
+	}
+	runtime_AfterForkInChild()
+	execute(calls, n, data, r)
+	return 0, 0 // not reached
+}
+
+// execute runs in the child. It never returns.
+//
+//go:noinline
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func execute(calls *call, n int, data unsafe.Pointer, r *result) {
+	for i := 0; i < n; i++ {
+		c := (*call)(unsafe.Add(unsafe.Pointer(calls), i*int(unsafe.Sizeof(call{}))))
+		var v uintptr
+		var errno syscall.Errno
+		if c.nr == OpFork {
+			pid, e := clone(c.args[0] | syscall.CLONE_VM | syscall.CLONE_VFORK | cloneParent | uintptr(syscall.SIGCHLD))
+			if e == 0 && pid != 0 {
+				r.pid = int32(pid)
+				exit()
+			}
+			errno = syscall.Errno(e)
+		} else if c.cells == 0 {
+			v, _, errno = syscall.RawSyscall6(c.nr, c.args[0], c.args[1], c.args[2], c.args[3], c.args[4], c.args[5])
+		} else {
+			v, _, errno = syscall.RawSyscall6(c.nr, arg(c, 0, data), arg(c, 1, data), arg(c, 2, data),
+				arg(c, 3, data), arg(c, 4, data), arg(c, 5, data))
+		}
+		if errno == 0 {
+			if c.out != NoCell {
+				*(*int32)(unsafe.Add(data, c.out)) = int32(v)
+			}
+			continue
+		}
+		if c.out != NoCell {
+			*(*int32)(unsafe.Add(data, c.out)) = -int32(errno)
+		}
+		e := uint16(errno)
+		if c.tolerate[0] != e && c.tolerate[1] != e && c.tolerate[2] != e && c.tolerate[0] != AnyErrno {
+			r.failed, r.errno = int32(i), uint32(errno)
+			exit()
+		}
+		if c.note && r.notes < maxNotes {
+			note := &r.note[r.notes&(maxNotes-1)]
+			note.step, note.errno = int32(i), int32(errno)
+			r.notes++
+		}
+		i += int(c.skip)
+	}
+	// The last step did not execute anything: that is the program's fault.
+	r.failed, r.errno = int32(n), uint32(syscall.ENOEXEC)
+	exit()
+}
+
+//go:nosplit
+//go:norace
+//go:nocheckptr
+func arg(c *call, k uint, data unsafe.Pointer) uintptr {
+	if c.cells&(1<<k) == 0 {
+		return c.args[k]
+	}
+	return uintptr(*(*int32)(unsafe.Add(data, c.args[k])))
+}
+
+//go:nosplit
+//go:norace
+func exit() {
+	for {
+		syscall.RawSyscall6(syscall.SYS_EXIT_GROUP, 127, 0, 0, 0, 0, 0)
+	}
+}
+
+const cloneParent = 0x8000 // CLONE_PARENT
+
+// Parked is a process that does nothing, a holder of namespaces.
+type Parked struct{ PID int }
+
+// Park clones a process into new namespaces given by flags. It ends only by Kill.
+func Park(flags uintptr) (Parked, error) {
+	syscall.ForkLock.Lock()
+	pid, errno := parkChild(flags | syscall.CLONE_VM | uintptr(syscall.SIGCHLD))
+	syscall.ForkLock.Unlock()
+	if errno != 0 {
+		return Parked{}, syscall.Errno(errno)
+	}
+	return Parked{PID: int(pid)}, nil
+}
+
+//go:noinline
+//go:norace
+func parkChild(flags uintptr) (pid, errno uintptr) {
+	runtime_BeforeFork()
+	pid, errno = clonePark(flags)
+	runtime_AfterFork()
+	return pid, errno
+}
+
+// Kill ends the process and waits for it.
+func (p Parked) Kill() {
+	syscall.Kill(p.PID, syscall.SIGKILL)
+	reap(p.PID)
+}
