@@ -168,6 +168,13 @@ func (s *session) configureGuest(e Endpoint, guest netlink.Link, made bool) erro
 			return err
 		}
 	}
+	if e.OVS.DatapathType == "netdev" {
+		// The userspace datapath reads frames from the host end as they are, and a
+		// checksum that was left to "hardware" would be wrong for good.
+		if err := s.ns.Do(func() error { return kernel.DisableTxChecksum(attrs.Name) }); err != nil {
+			return err
+		}
+	}
 	return s.addresses(e, guest, made)
 }
 
