@@ -8,7 +8,7 @@ AGENT_STATE=$DATA/nova-agent
 find_go() {
     local go
     for go in "$(PATH=$CALLER_PATH command -v go)" /usr/local/go/bin/go /usr/lib/go-1.2[1-9]/bin/go /usr/lib/go-1.[3-9]*/bin/go; do
-        [ -x "$go" ] && "$go" version | grep -qE 'go1\.(2[1-9]|[3-9][0-9])' && { echo "$go"; return 0; }
+        [ -x "$go" ] && (cd / && GOTOOLCHAIN=local "$go" version) | grep -qE 'go1\.(2[1-9]|[3-9][0-9])' && { echo "$go"; return 0; }
     done
     return 1
 }
@@ -33,7 +33,8 @@ build_agent() {
     local go log=$LOG/build.log
     find_go >/dev/null || install_go
     go=$(find_go) || die "no Go toolchain: install Go $(awk '$1 == "go" {print $2}' "$PROJECT/go.mod") or newer"
-    make -C "$PROJECT" build GO="$go" > "$log" 2>&1 || fail_with_log "nova-agent could not be built" "$log"
+    # An older Go fetches the release that go.mod asks for, if it may.
+    GOTOOLCHAIN=auto make -C "$PROJECT" build GO="$go" > "$log" 2>&1 || fail_with_log "nova-agent could not be built" "$log"
 }
 
 # The way an operator does it: the node's nova.conf becomes nova-agent's file.
