@@ -2,18 +2,5 @@
 
 package fork
 
-import "syscall"
-
-// clone forks with flags.
-//
-//go:nosplit
-//go:norace
-func clone(flags uintptr) (pid, errno uintptr) {
-	return vfork(syscall.SYS_CLONE, flags, 0, 0, 0, 0)
-}
-
-//go:nosplit
-//go:norace
-func clonePark(flags uintptr) (pid, errno uintptr) {
-	return park(syscall.SYS_CLONE, flags, 0, 0, 0, 0)
-}
+// cloneOrder gives the first two arguments of clone(2).
+func cloneOrder(flags uintptr) (a1, a2 uintptr) { return flags, 0 }

@@ -1,18 +1,5 @@
 package fork
 
-import "syscall"
-
-// clone forks with flags. s390x takes the stack before the flags (clone(2), "C
-// library/kernel differences").
-//
-//go:nosplit
-//go:norace
-func clone(flags uintptr) (pid, errno uintptr) {
-	return vfork(syscall.SYS_CLONE, 0, flags, 0, 0, 0)
-}
-
-//go:nosplit
-//go:norace
-func clonePark(flags uintptr) (pid, errno uintptr) {
-	return park(syscall.SYS_CLONE, 0, flags, 0, 0, 0)
-}
+// cloneOrder gives the first two arguments of clone(2): s390x takes the stack before
+// the flags ("C library/kernel differences").
+func cloneOrder(flags uintptr) (a1, a2 uintptr) { return 0, flags }

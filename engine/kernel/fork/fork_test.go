@@ -14,6 +14,8 @@ import (
 // asm lays out a program's data.
 type asm struct{ p fork.Program }
 
+func newAsm() *asm { return &asm{fork.Program{Cgroup: fork.NoCgroup}} }
+
 func (a *asm) bytes(b []byte) fork.Arg {
 	for len(a.p.Data)%8 != 0 {
 		a.p.Data = append(a.p.Data, 0)
@@ -69,9 +71,9 @@ func wait(t *testing.T, pid int) syscall.WaitStatus {
 }
 
 func TestRunExecutes(t *testing.T) {
-	var a asm
+	a := newAsm()
 	a.call(syscall.SYS_EXECVE, a.str("/bin/sh"), a.argv("sh", "-c", "exit 42"), a.argv("A=b"))
-	r, _ := run(t, &a)
+	r, _ := run(t, a)
 	if r.Failed != fork.None || r.PID == 0 {
 		t.Fatalf("got %+v", r)
 	}
@@ -81,11 +83,11 @@ func TestRunExecutes(t *testing.T) {
 }
 
 func TestRunReportsTheFailedStep(t *testing.T) {
-	var a asm
+	a := newAsm()
 	a.call(syscall.SYS_GETPID)
 	a.call(syscall.SYS_CHDIR, a.str("/nonexistent"))
 	a.call(syscall.SYS_EXECVE, a.str("/bin/true"), a.argv("true"), a.argv())
-	r, _ := run(t, &a)
+	r, _ := run(t, a)
 	if r.PID != 0 || r.Failed != 1 || r.Errno != syscall.ENOENT {
 		t.Fatalf("got %+v", r)
 	}
@@ -95,9 +97,9 @@ func TestRunReportsTheFailedStep(t *testing.T) {
 }
 
 func TestRunWithoutExecFails(t *testing.T) {
-	var a asm
+	a := newAsm()
 	a.call(syscall.SYS_GETPID)
-	if r, _ := run(t, &a); r.Failed != 1 || r.Errno != syscall.ENOEXEC {
+	if r, _ := run(t, a); r.Failed != 1 || r.Errno != syscall.ENOEXEC {
 		t.Fatalf("got %+v", r)
 	}
 }
@@ -110,7 +112,7 @@ func TestCellsToleratedErrorsAndSkips(t *testing.T) {
 	defer out.Close()
 	defer in.Close()
 
-	var a asm
+	a := newAsm()
 	cell := a.bytes(make([]byte, 8))
 	s := a.call(syscall.SYS_OPENAT, val(0), a.str("/nonexistent"))
 	s.Tolerate[0], s.Skip, s.Note = uint16(syscall.ENOENT), 1, true
@@ -119,7 +121,7 @@ func TestCellsToleratedErrorsAndSkips(t *testing.T) {
 	a.call(syscall.SYS_DUP3, fork.Arg{Kind: fork.Cell, V: cell.V}, val(1), val(0))
 	a.call(syscall.SYS_EXECVE, a.str("/bin/sh"), a.argv("sh", "-c", "echo hello"), a.argv())
 	a.p.Descriptors = 1
-	r, l := run(t, &a, int(in.Fd()))
+	r, l := run(t, a, int(in.Fd()))
 	if r.Failed != fork.None {
 		t.Fatalf("got %+v", r)
 	}
@@ -139,11 +141,11 @@ func TestCellsToleratedErrorsAndSkips(t *testing.T) {
 
 func TestSecondForkIsOurChildInItsPIDNamespace(t *testing.T) {
 	need.Root(t)
-	var a asm
+	a := newAsm()
 	a.call(syscall.SYS_UNSHARE, val(syscall.CLONE_NEWPID))
 	a.call(fork.OpFork, val(0))
 	a.call(syscall.SYS_EXECVE, a.str("/bin/sh"), a.argv("sh", "-c", "exit $$"), a.argv())
-	r, _ := run(t, &a)
+	r, _ := run(t, a)
 	if r.Failed != fork.None {
 		t.Fatalf("got %+v", r)
 	}
@@ -157,16 +159,47 @@ func TestSecondForkIsOurChildInItsPIDNamespace(t *testing.T) {
 
 func TestSecondForkFailing(t *testing.T) {
 	need.Root(t)
-	var a asm
+	a := newAsm()
 	a.call(syscall.SYS_UNSHARE, val(syscall.CLONE_NEWPID))
 	a.call(fork.OpFork, val(0))
 	a.call(syscall.SYS_EXECVE, a.str("/nonexistent"), a.argv("x"), a.argv())
-	r, _ := run(t, &a)
+	r, _ := run(t, a)
 	if r.Failed != 2 || r.Errno != syscall.ENOENT || r.PID != 0 {
 		t.Fatalf("got %+v", r)
 	}
 	if _, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); err != syscall.ECHILD {
 		t.Errorf("a child was left: %v", err)
+	}
+}
+
+func TestRunInCgroup(t *testing.T) {
+	need.Root(t)
+	root := "/sys/fs/cgroup"
+	if _, err := os.Stat(root + "/unified"); err == nil {
+		root += "/unified"
+	}
+	if _, err := os.Stat(root + "/cgroup.controllers"); err != nil {
+		need.Unmet(t, "a cgroup2 file system")
+	}
+	dir := root + "/fork-test-" + itoa(os.Getpid())
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(dir)
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	a := newAsm()
+	a.p.Descriptors, a.p.Cgroup = 1, 0
+	a.call(syscall.SYS_EXECVE, a.str("/bin/sh"), a.argv("sh", "-c", "grep -q /fork-test- /proc/self/cgroup"), a.argv("PATH=/bin:/usr/bin"))
+	r, _ := run(t, a, int(f.Fd()))
+	if r.Failed != fork.None {
+		t.Fatalf("got %+v", r)
+	}
+	if got := wait(t, r.PID).ExitStatus(); got != 0 {
+		t.Errorf("it is not in its cgroup: exit status %d", got)
 	}
 }
 
@@ -216,12 +249,12 @@ func TestRunWithBusyGoroutines(t *testing.T) {
 		}
 	}()
 	for range 200 {
-		var a asm
+		a := newAsm()
 		for range 50 {
 			a.call(syscall.SYS_GETPID)
 		}
 		a.call(syscall.SYS_EXECVE, a.str("/bin/true"), a.argv("true"), a.argv())
-		r, _ := run(t, &a)
+		r, _ := run(t, a)
 		if r.Failed != fork.None {
 			t.Fatalf("got %+v", r)
 		}
@@ -234,7 +267,7 @@ func TestRunWithBusyGoroutines(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	var a asm
+	a := newAsm()
 	a.call(syscall.SYS_EXECVE, a.str("/bin/true"), a.argv("true"), a.argv())
 	f.Add(a.p.Encode())
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -250,7 +283,7 @@ func FuzzDecode(f *testing.F) {
 
 func BenchmarkRun(b *testing.B) {
 	for b.Loop() {
-		var a asm
+		a := newAsm()
 		a.call(syscall.SYS_EXECVE, a.str("/nonexistent"), a.argv("true"), a.argv())
 		l, _ := fork.Load(&a.p, nil)
 		l.Run()

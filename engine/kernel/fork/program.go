@@ -27,6 +27,9 @@ type Arg struct {
 	V    uint64
 }
 
+// NoCgroup as Program.Cgroup starts the child in the caller's cgroup.
+const NoCgroup = -1
+
 // NoCell as Step.Out drops the step's result.
 const NoCell = -1
 
@@ -42,6 +45,8 @@ type Step struct {
 	Tolerate [3]uint16
 	// Skip is how many of the following steps are left out if an errno was tolerated.
 	Skip uint16
+	// SkipOK is how many of the following steps are left out if the step succeeded.
+	SkipOK uint16
 	// Note asks for a tolerated errno to be reported in Result.Notes.
 	Note bool
 }
@@ -63,6 +68,9 @@ type Reloc struct{ At, To uint32 }
 type Program struct {
 	// Flags are clone(2)'s for the first fork; CLONE_VM, CLONE_VFORK and SIGCHLD are added.
 	Flags uint64
+	// Cgroup is the index of the descriptor of a cgroup v2 directory in which the child
+	// starts, or NoCgroup.
+	Cgroup int
 	// Steps are executed in order.
 	Steps []Step
 	// Data is the memory that the steps use. Offsets that hold structures are multiples
@@ -98,7 +106,7 @@ func (p *Program) Encode() []byte {
 	b = le.AppendUint32(b, uint32(len(p.Relocs)))
 	b = le.AppendUint32(b, uint32(len(p.Data)))
 	b = le.AppendUint32(b, uint32(p.Descriptors))
-	b = le.AppendUint32(b, 0)
+	b = le.AppendUint32(b, uint32(int32(p.Cgroup)))
 	b = le.AppendUint64(b, p.Flags)
 	for i := range p.Steps {
 		s := &p.Steps[i]
@@ -119,7 +127,7 @@ func (p *Program) Encode() []byte {
 			b = le.AppendUint16(b, e)
 		}
 		b = le.AppendUint16(b, s.Skip)
-		b = append(b, 0, 0)
+		b = le.AppendUint16(b, s.SkipOK)
 	}
 	for _, r := range p.Relocs {
 		b = le.AppendUint32(b, r.At)
@@ -139,7 +147,7 @@ func Decode(b []byte) (*Program, error) {
 	if steps > maxSteps || relocs > maxRelocs || data > maxData {
 		return nil, errFormat
 	}
-	p := &Program{Descriptors: int(le.Uint32(b[16:])), Flags: le.Uint64(b[24:])}
+	p := &Program{Descriptors: int(le.Uint32(b[16:])), Cgroup: int(int32(le.Uint32(b[20:]))), Flags: le.Uint64(b[24:])}
 	b = b[headerSize:]
 	if len(b) != int(steps)*stepSize+int(relocs)*8+int(data) {
 		return nil, errFormat
@@ -157,7 +165,7 @@ func Decode(b []byte) (*Program, error) {
 		for k := range s.Tolerate {
 			s.Tolerate[k] = le.Uint16(b[64+2*k:])
 		}
-		s.Skip = le.Uint16(b[70:])
+		s.Skip, s.SkipOK = le.Uint16(b[70:]), le.Uint16(b[72:])
 		b = b[stepSize:]
 	}
 	p.Relocs = make([]Reloc, relocs)
@@ -172,6 +180,9 @@ func Decode(b []byte) (*Program, error) {
 // check verifies that nothing in p points outside of its data.
 func (p *Program) check() error {
 	size := uint64(len(p.Data))
+	if p.Cgroup != NoCgroup && (p.Cgroup < 0 || p.Cgroup >= p.Descriptors) {
+		return errFormat
+	}
 	for i := range p.Steps {
 		s := &p.Steps[i]
 		for _, a := range s.Args {

@@ -39,6 +39,7 @@ type call struct {
 	cells    uint8 // bit k: args[k] is the offset of an int32
 	note     bool
 	skip     uint16
+	skipOK   uint16
 	tolerate [3]uint16
 }
 
@@ -53,10 +54,11 @@ type result struct {
 
 // Loaded is a program that is ready to run once.
 type Loaded struct {
-	flags uintptr
-	calls []call
-	data  []byte // keeps the memory alive that calls point to
-	res   *result
+	trap, a1, a2 uintptr // of the first fork
+	calls        []call
+	data         []byte // keeps the memory alive that calls point to
+	res          *result
+	clone3       *cloneArgs
 }
 
 // Load resolves p's arguments. The descriptors must stay open until Run has returned.
@@ -80,14 +82,24 @@ func Load(p *Program, descriptors []int) (*Loaded, error) {
 		*(*uint64)(unsafe.Pointer(&data[r.At])) = uint64(base + uintptr(r.To))
 	}
 	l := &Loaded{
-		flags: uintptr(p.Flags) | syscall.CLONE_VM | syscall.CLONE_VFORK | uintptr(syscall.SIGCHLD),
+		trap:  syscall.SYS_CLONE,
 		calls: make([]call, len(p.Steps)),
 		data:  data,
 		res:   new(result),
 	}
+	if p.Cgroup == NoCgroup {
+		l.a1, l.a2 = cloneOrder(uintptr(p.Flags) | vforkFlags | uintptr(syscall.SIGCHLD))
+	} else {
+		l.clone3 = &cloneArgs{
+			flags:      p.Flags | vforkFlags | cloneIntoCgroup,
+			exitSignal: uint64(syscall.SIGCHLD),
+			cgroup:     uint64(descriptors[p.Cgroup]),
+		}
+		l.trap, l.a1, l.a2 = sysClone3, uintptr(unsafe.Pointer(l.clone3)), unsafe.Sizeof(*l.clone3)
+	}
 	for i := range p.Steps {
 		s, c := &p.Steps[i], &l.calls[i]
-		c.nr, c.out, c.skip, c.note, c.tolerate = uintptr(s.Nr), s.Out, s.Skip, s.Note, s.Tolerate
+		c.nr, c.out, c.skip, c.skipOK, c.note, c.tolerate = uintptr(s.Nr), s.Out, s.Skip, s.SkipOK, s.Note, s.Tolerate
 		for k, a := range s.Args {
 			switch a.Kind {
 			case Value:
@@ -100,6 +112,9 @@ func Load(p *Program, descriptors []int) (*Loaded, error) {
 				c.args[k] = uintptr(a.V)
 				c.cells |= 1 << k
 			}
+		}
+		if s.Nr == OpFork {
+			c.args[0], c.args[1] = cloneOrder(c.args[0] | vforkFlags | cloneParent | uintptr(syscall.SIGCHLD))
 		}
 	}
 	return l, nil
@@ -163,19 +178,24 @@ func reap(pid int) {
 //go:norace
 func run(l *Loaded) (pid, errno uintptr) {
 	calls, n := unsafe.SliceData(l.calls), len(l.calls)
-	data, res, flags := unsafe.Pointer(unsafe.SliceData(l.data)), l.res, l.flags
+	data, res := unsafe.Pointer(unsafe.SliceData(l.data)), l.res
+	trap, a1, a2 := l.trap, l.a1, l.a2
 	runtime_BeforeFork()
-	pid, errno = forkAndExecute(flags, calls, n, data, res)
+	pid, errno = forkAndExecute(trap, a1, a2, calls, n, data, res)
 	runtime_AfterFork()
 	return pid, errno
 }
 
+// forkAndExecute calls vfork itself, as execute does: had the child returned from
+// any Go function in between, it would have overwritten the frame that its
+// parent still needs.
+//
 //go:noinline
 //go:nosplit
 //go:norace
 //go:nocheckptr
-func forkAndExecute(flags uintptr, calls *call, n int, data unsafe.Pointer, r *result) (pid, errno uintptr) {
-	pid, errno = clone(flags)
+func forkAndExecute(trap, a1, a2 uintptr, calls *call, n int, data unsafe.Pointer, r *result) (pid, errno uintptr) {
+	pid, errno = vfork(trap, a1, a2, 0, 0, 0)
 	if pid != 0 || errno != 0 {
 		return pid, errno
 	}
@@ -196,7 +216,7 @@ func execute(calls *call, n int, data unsafe.Pointer, r *result) {
 		var v uintptr
 		var errno syscall.Errno
 		if c.nr == OpFork {
-			pid, e := clone(c.args[0] | syscall.CLONE_VM | syscall.CLONE_VFORK | cloneParent | uintptr(syscall.SIGCHLD))
+			pid, e := vfork(syscall.SYS_CLONE, c.args[0], c.args[1], 0, 0, 0)
 			if e == 0 && pid != 0 {
 				r.pid = int32(pid)
 				exit()
@@ -212,6 +232,7 @@ func execute(calls *call, n int, data unsafe.Pointer, r *result) {
 			if c.out != NoCell {
 				*(*int32)(unsafe.Add(data, c.out)) = int32(v)
 			}
+			i += int(c.skipOK)
 			continue
 		}
 		if c.out != NoCell {
@@ -252,7 +273,19 @@ func exit() {
 	}
 }
 
-const cloneParent = 0x8000 // CLONE_PARENT
+// From linux/sched.h; the standard library has no names for the latter three.
+const (
+	vforkFlags      = syscall.CLONE_VM | syscall.CLONE_VFORK
+	cloneParent     = 0x8000
+	cloneIntoCgroup = 0x200000000
+	sysClone3       = 435 // on every architecture
+)
+
+// cloneArgs is struct clone_args of linux/sched.h, second version and up.
+type cloneArgs struct {
+	flags, pidfd, childTID, parentTID, exitSignal, stack, stackSize, tls uint64
+	setTID, setTIDSize, cgroup                                           uint64
+}
 
 // Parked is a process that does nothing, a holder of namespaces.
 type Parked struct{ PID int }
@@ -271,8 +304,9 @@ func Park(flags uintptr) (Parked, error) {
 //go:noinline
 //go:norace
 func parkChild(flags uintptr) (pid, errno uintptr) {
+	a1, a2 := cloneOrder(flags)
 	runtime_BeforeFork()
-	pid, errno = clonePark(flags)
+	pid, errno = park(syscall.SYS_CLONE, a1, a2, 0, 0, 0)
 	runtime_AfterFork()
 	return pid, errno
 }

@@ -1,0 +1,287 @@
+package kernel
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mount attributes, as mount_setattr(2) has them.
+const (
+	AttrReadOnly     = unix.MOUNT_ATTR_RDONLY
+	AttrNoSuid       = unix.MOUNT_ATTR_NOSUID
+	AttrNoDev        = unix.MOUNT_ATTR_NODEV
+	AttrNoExec       = unix.MOUNT_ATTR_NOEXEC
+	AttrNoAtime      = unix.MOUNT_ATTR_NOATIME
+	AttrStrictAtime  = unix.MOUNT_ATTR_STRICTATIME
+	AttrAtimeMask    = unix.MOUNT_ATTR__ATIME
+	AttrNoDirAtime   = unix.MOUNT_ATTR_NODIRATIME
+	AttrNoSymFollow  = unix.MOUNT_ATTR_NOSYMFOLLOW
+	PropagatePrivate = unix.MS_PRIVATE
+	PropagateSlave   = unix.MS_SLAVE
+	PropagateShared  = unix.MS_SHARED
+	Unbindable       = unix.MS_UNBINDABLE
+)
+
+// BindOptions say how Bind clones a mount.
+type BindOptions struct {
+	// Recursive clones what is mounted below, too.
+	Recursive bool
+	// Set and Clear are attributes of the top mount.
+	Set, Clear uint64
+	// SetAll are attributes of all mounts of the clone.
+	SetAll uint64
+	// Propagation is one of the constants, or 0 to leave it.
+	Propagation uint64
+	// IDMap is an open user namespace whose map the clone gets, or -1.
+	IDMap int
+	// IDMapAll maps what is mounted below, too.
+	IDMapAll bool
+}
+
+// Bind returns a detached clone of the mount at path, relative to dir. An empty path means dir itself.
+func Bind(dir int, path string, o BindOptions) (*os.File, error) {
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	if path == "" {
+		flags |= unix.AT_EMPTY_PATH
+	}
+	if o.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	fd, err := unix.OpenTree(dir, path, flags)
+	if err != nil {
+		return nil, fmt.Errorf("clone mount %s: %w", path, err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	set := func(attr unix.MountAttr, recursive bool) error {
+		flags := uint(unix.AT_EMPTY_PATH)
+		if recursive {
+			flags |= unix.AT_RECURSIVE
+		}
+		if err := unix.MountSetattr(fd, "", flags, &attr); err != nil {
+			return fmt.Errorf("set attributes of mount %s: %w", path, err)
+		}
+		return nil
+	}
+	top := unix.MountAttr{Attr_set: o.Set, Attr_clr: o.Clear}
+	all := unix.MountAttr{Attr_set: o.SetAll, Propagation: o.Propagation}
+	if o.IDMap >= 0 {
+		a := &top
+		if o.IDMapAll {
+			a = &all
+		}
+		a.Attr_set |= unix.MOUNT_ATTR_IDMAP
+		a.Userns_fd = uint64(o.IDMap)
+	}
+	if top != (unix.MountAttr{}) {
+		err = set(top, false)
+	}
+	if err == nil && all != (unix.MountAttr{}) {
+		err = set(all, o.Recursive)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// MountFS mounts a file system in the agent's own user namespace, detached.
+func MountFS(fstype string, options []MountOption, attrs uint64) (*os.File, error) {
+	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open file system %s: %w", fstype, err)
+	}
+	defer unix.Close(fs)
+	for _, o := range options {
+		if o.Value == "" {
+			err = unix.FsconfigSetFlag(fs, o.Key)
+		} else {
+			err = unix.FsconfigSetString(fs, o.Key, o.Value)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("file system %s: option %s: %w%s", fstype, o.Key, err, mountLog(fs))
+		}
+	}
+	return createMount(fs, fstype, attrs)
+}
+
+func createMount(fs int, fstype string, attrs uint64) (*os.File, error) {
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return nil, fmt.Errorf("create file system %s: %w%s", fstype, err, mountLog(fs))
+	}
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, int(attrs))
+	if err != nil {
+		return nil, fmt.Errorf("mount file system %s: %w%s", fstype, err, mountLog(fs))
+	}
+	return os.NewFile(uintptr(fd), fstype), nil
+}
+
+// mountLog reads what the kernel has to say about a file system context.
+func mountLog(fs int) string {
+	var out strings.Builder
+	buf := make([]byte, 512)
+	for range 16 {
+		n, err := unix.Read(fs, buf)
+		if err != nil || n <= 0 {
+			break
+		}
+		out.WriteString(": ")
+		out.WriteString(strings.TrimSpace(string(buf[:n])))
+	}
+	return out.String()
+}
+
+// OverlayOptions describe an overlay.
+type OverlayOptions struct {
+	// Lowers are the read-only layers, top first.
+	Lowers []string
+	// Upper and Work are the writable layer and its scratch directory; both empty gives a
+	// read-only overlay.
+	Upper, Work string
+	// IDMap is an open user namespace whose map the lower layers get, or -1.
+	IDMap int
+	// Attrs are attributes of the mount.
+	Attrs uint64
+}
+
+// MountOverlay mounts an overlay, detached.
+//
+// Layers are given by descriptor where the kernel takes that (6.13 and newer), else by
+// their place in /proc/self/fd. Kernels that refuse to stack on detached
+// mounts (before 6.15 or so) get them attached in a mount namespace of
+// their own for the moment.
+func MountOverlay(o OverlayOptions) (*os.File, error) {
+	lowers := make([]*os.File, 0, len(o.Lowers))
+	defer func() {
+		for _, f := range lowers {
+			f.Close()
+		}
+	}()
+	for _, path := range o.Lowers {
+		var f *os.File
+		var err error
+		if o.IDMap >= 0 {
+			f, err = Bind(unix.AT_FDCWD, path, BindOptions{IDMap: o.IDMap})
+		} else {
+			f, err = openPath(path)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("layer %s: %w", path, err)
+		}
+		lowers = append(lowers, f)
+	}
+	m, err := mountOverlay(lowers, o, true)
+	if err == nil {
+		return m, nil
+	}
+	if m, err := mountOverlay(lowers, o, false); err == nil {
+		return m, nil
+	}
+	if o.IDMap >= 0 {
+		if m, attachedErr := mountOverlayAttached(lowers, o); attachedErr == nil {
+			return m, nil
+		}
+	}
+	return nil, err
+}
+
+func mountOverlay(lowers []*os.File, o OverlayOptions, byFD bool) (*os.File, error) {
+	paths := make([]string, len(lowers))
+	for i, f := range lowers {
+		paths[i] = fdPath(int(f.Fd()))
+	}
+	return mountOverlayPaths(lowers, paths, o, byFD)
+}
+
+func mountOverlayPaths(lowers []*os.File, paths []string, o OverlayOptions, byFD bool) (*os.File, error) {
+	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open file system overlay: %w", err)
+	}
+	defer unix.Close(fs)
+	if byFD {
+		for _, f := range lowers {
+			if err := unix.FsconfigSetFd(fs, "lowerdir+", int(f.Fd())); err != nil {
+				return nil, fmt.Errorf("overlay: add layer: %w%s", err, mountLog(fs))
+			}
+		}
+	} else if err := unix.FsconfigSetString(fs, "lowerdir", strings.Join(paths, ":")); err != nil {
+		return nil, fmt.Errorf("overlay: set layers: %w%s", err, mountLog(fs))
+	}
+	if o.Upper != "" {
+		for _, kv := range [][2]string{{"upperdir", o.Upper}, {"workdir", o.Work}} {
+			if err := unix.FsconfigSetString(fs, kv[0], kv[1]); err != nil {
+				return nil, fmt.Errorf("overlay: set %s: %w%s", kv[0], err, mountLog(fs))
+			}
+		}
+	}
+	return createMount(fs, "overlay", o.Attrs)
+}
+
+// mountOverlayAttached attaches the lower layers on a tmpfs in a mount
+// namespace that ends with the thread it was made on.
+func mountOverlayAttached(lowers []*os.File, o OverlayOptions) (*os.File, error) {
+	var m *os.File
+	err := inMountNamespace(func() error {
+		tmp, err := MountFS("tmpfs", nil, 0)
+		if err != nil {
+			return err
+		}
+		defer tmp.Close()
+		if err := unix.MoveMount(int(tmp.Fd()), "", unix.AT_FDCWD, "/proc/self/fdinfo", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+			return fmt.Errorf("attach tmpfs: %w", err)
+		}
+		paths := make([]string, len(lowers))
+		for i, f := range lowers {
+			name := strconv.Itoa(i)
+			if err := unix.Mkdirat(int(tmp.Fd()), name, 0o700); err != nil {
+				return fmt.Errorf("make layer's directory: %w", err)
+			}
+			if err := unix.MoveMount(int(f.Fd()), "", int(tmp.Fd()), name, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+				return fmt.Errorf("attach layer: %w", err)
+			}
+			paths[i] = "/proc/self/fdinfo/" + name
+		}
+		m, err = mountOverlayPaths(lowers, paths, o, false)
+		return err
+	})
+	return m, err
+}
+
+// AttachMount attaches a detached mount at path.
+func AttachMount(mount *os.File, path string) error {
+	if err := unix.MoveMount(int(mount.Fd()), "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach mount at %s: %w", path, err)
+	}
+	return nil
+}
+
+// Unmount detaches what is mounted on path; nil if nothing is, or path is absent.
+func Unmount(path string) error {
+	for {
+		switch err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err {
+		case nil:
+		case unix.EINVAL, unix.ENOENT:
+			return nil
+		default:
+			return fmt.Errorf("unmount %s: %w", path, err)
+		}
+	}
+}
+
+func openPath(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// OpenPath opens path as a mere reference (O_PATH).
+func OpenPath(path string) (*os.File, error) { return openPath(path) }
+
+func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
