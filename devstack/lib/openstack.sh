@@ -81,34 +81,58 @@ start_uwsgi() { # NAME WSGI-FILE PORT ENV=VALUE...
         --wsgi-file "$file"
 }
 
+start_service() { # NAME: one of the control plane's services or agents
+    local nova="--config-file $ETC/nova/nova.conf" neutron="--config-file $ETC/neutron/neutron.conf"
+    case $1 in
+        rabbitmq) up_rabbitmq; wait_for 90 rabbitmq rabbit_ready || fail_with_log "RabbitMQ does not start" "$LOG/rabbitmq.log" ;;
+        keystone) start_uwsgi keystone /usr/bin/keystone-wsgi-public $P_KEYSTONE OS_KEYSTONE_CONFIG_DIR="$ETC/keystone" ;;
+        placement) start_uwsgi placement /usr/bin/placement-api $P_PLACEMENT OS_PLACEMENT_CONFIG_DIR="$ETC/placement" ;;
+        glance-api) start glance-api glance-api --config-file "$ETC/glance/glance-api.conf" ;;
+        neutron-server) start neutron-server neutron-server $neutron --config-file "$ETC/neutron/ml2.ini" ;;
+        nova-conductor|nova-scheduler|nova-api) start "$1" "$1" $nova ;;
+        neutron-linuxbridge-agent)
+            start "$1" env PATH="$SELF/lib/shim:$PATH" neutron-linuxbridge-agent $neutron \
+                --config-file "$ETC/neutron/ml2.ini" --config-file "$ETC/neutron/linuxbridge_agent.ini" ;;
+        neutron-dhcp-agent) start "$1" "$1" $neutron --config-file "$ETC/neutron/dhcp_agent.ini" ;;
+        neutron-l3-agent) start "$1" "$1" $neutron --config-file "$ETC/neutron/l3_agent.ini" ;;
+        neutron-metadata-agent) start "$1" "$1" $neutron --config-file "$ETC/neutron/metadata_agent.ini" ;;
+        *) die "no service $1; there are: $(services | tr '\n' ' ')" ;;
+    esac
+}
+wait_service() { # NAME: until it answers
+    case $1 in
+        keystone) wait_for 60 "$1" http_ok http://$IP:$P_KEYSTONE/v3 ;;
+        placement) wait_for 90 "$1" http_ok http://$IP:$P_PLACEMENT/ ;;
+        glance-api) wait_for 90 "$1" http_ok http://$IP:$P_GLANCE/v2/images ;;
+        neutron-server) wait_for 120 "$1" http_ok http://$IP:$P_NEUTRON/v2.0/networks ;;
+        nova-api) wait_for 120 "$1" http_ok http://$IP:$P_NOVA/v2.1/servers ;;
+    esac || fail_with_log "$1 does not answer" "$LOG/$1.log"
+}
+service_command() { # start|stop NAME
+    need_root
+    [ $# = 2 ] || die "service: start NAME or stop NAME"
+    PASS=$(password)
+    case $1 in
+        start) start_service "$2"; wait_service "$2" ;;
+        stop) stop "$2" 30 ;;
+        *) die "service: start NAME or stop NAME" ;;
+    esac
+}
+
 up_keystone() {
-    start_uwsgi keystone /usr/bin/keystone-wsgi-public $P_KEYSTONE OS_KEYSTONE_CONFIG_DIR="$ETC/keystone"
-    wait_for 60 keystone http_ok http://$IP:$P_KEYSTONE/v3 || fail_with_log "Keystone does not answer" "$LOG/keystone.log"
+    start_service keystone
+    wait_service keystone
     once identity "$PYTHON" "$SELF/lib/contents.py" identity || die "Keystone's first contents could not be made"
 }
-
 up_services() {
-    local nova="--config-file $ETC/nova/nova.conf"
-    start_uwsgi placement /usr/bin/placement-api $P_PLACEMENT OS_PLACEMENT_CONFIG_DIR="$ETC/placement"
-    start glance-api glance-api --config-file "$ETC/glance/glance-api.conf"
-    start neutron-server neutron-server --config-file "$ETC/neutron/neutron.conf" --config-file "$ETC/neutron/ml2.ini"
-    start nova-conductor nova-conductor $nova
-    start nova-scheduler nova-scheduler $nova
-    start nova-api nova-api $nova
-    wait_for 90 placement http_ok http://$IP:$P_PLACEMENT/ || fail_with_log "Placement does not answer" "$LOG/placement.log"
-    wait_for 90 glance http_ok http://$IP:$P_GLANCE/v2/images || fail_with_log "Glance does not answer" "$LOG/glance-api.log"
-    wait_for 120 neutron http_ok http://$IP:$P_NEUTRON/v2.0/networks || fail_with_log "Neutron does not answer" "$LOG/neutron-server.log"
-    wait_for 120 nova http_ok http://$IP:$P_NOVA/v2.1/servers || fail_with_log "Nova does not answer" "$LOG/nova-api.log"
+    local name
+    for name in placement glance-api neutron-server nova-conductor nova-scheduler nova-api; do start_service $name; done
+    for name in placement glance-api neutron-server nova-api; do wait_service $name; done
 }
-
 up_neutron_agents() {
-    local n="--config-file $ETC/neutron/neutron.conf"
+    local name
     net_up
-    start neutron-linuxbridge-agent env PATH="$SELF/lib/shim:$PATH" neutron-linuxbridge-agent $n \
-        --config-file "$ETC/neutron/ml2.ini" --config-file "$ETC/neutron/linuxbridge_agent.ini"
-    start neutron-dhcp-agent neutron-dhcp-agent $n --config-file "$ETC/neutron/dhcp_agent.ini"
-    start neutron-l3-agent neutron-l3-agent $n --config-file "$ETC/neutron/l3_agent.ini"
-    start neutron-metadata-agent neutron-metadata-agent $n --config-file "$ETC/neutron/metadata_agent.ini"
+    for name in linuxbridge dhcp l3 metadata; do start_service neutron-$name-agent; done
 }
 
 horizon_django() {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -66,6 +68,25 @@ func (c *cluster) pid(name string) int {
 		return 0
 	}
 	return pid
+}
+
+// holdAgent stops the agent's process where it is, and returns what lets it go on.
+func (c *cluster) holdAgent(t testing.TB) (resume func()) {
+	t.Helper()
+	pid := c.pid("nova-agent")
+	if pid == 0 {
+		t.Fatal("nova-agent does not run")
+	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	resume = sync.OnceFunc(func() {
+		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(resume)
+	return resume
 }
 
 func ping(address string) bool {

@@ -30,6 +30,12 @@ type bootOptions struct {
 // create posts a server and does not wait for it.
 func (c *cluster) create(t testing.TB, o bootOptions) *server {
 	t.Helper()
+	return c.post(t, c.request(t, o))
+}
+
+// request makes the body of POST /servers.
+func (c *cluster) request(t testing.TB, o bootOptions) object {
+	t.Helper()
 	if o.Image == "" {
 		o.Image = "web"
 	}
@@ -58,6 +64,12 @@ func (c *cluster) create(t testing.TB, o bootOptions) *server {
 	for k, v := range o.Extra {
 		body[k] = v
 	}
+	return body
+}
+
+// post sends a request and sees to it that the server is deleted in the end.
+func (c *cluster) post(t testing.TB, body object) *server {
+	t.Helper()
 	made := c.demo.must(t, http.MethodPost, novaURL+"/servers", object{"server": body})["server"].(object)
 	s := &server{t: t, c: c, ID: made["id"].(string), Name: body["name"].(string)}
 	t.Cleanup(s.delete)

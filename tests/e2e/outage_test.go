@@ -1,0 +1,101 @@
+package e2e
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// TestBrokerRestart: RabbitMQ goes away and comes back while servers boot. Each
+// boot ends, ACTIVE or in ERROR (a message that the broker had taken and lost is
+// lost), and the agent serves on.
+func TestBrokerRestart(t *testing.T) {
+	c := openCluster(t)
+	checkLeaks(t, c)
+	var servers []*server
+	for range 3 {
+		servers = append(servers, c.create(t, bootOptions{}))
+	}
+	c.control(t, "service", "stop", "rabbitmq")
+	c.control(t, "service", "start", "rabbitmq")
+	c.waitAgent(t)
+	after := c.boot(t, bootOptions{})
+	if got := after.addresses("private"); len(got) != 1 {
+		t.Errorf("addresses after the restart: %v", got)
+	}
+	for _, s := range servers {
+		s.delete()
+	}
+}
+
+// TestServiceAway: a service that a boot needs does not answer. The boot fails
+// with a fault that says so, nothing stays behind, and with the service back
+// the next boot works.
+func TestServiceAway(t *testing.T) {
+	c := openCluster(t)
+	for _, tt := range []struct {
+		service string
+		options bootOptions
+	}{
+		{"glance-api", bootOptions{Image: "away", Networks: []object{}}},
+		{"neutron-server", bootOptions{}},
+	} {
+		t.Run(tt.service, func(t *testing.T) {
+			checkLeaks(t, c)
+			if tt.options.Image != "" { // one that no cache has
+				c.upload(t, tt.options.Image, "docker", dockerArchive(t, []string{"/bin/sleep", "1000"}))
+			}
+			request := c.request(t, tt.options)
+			// nova-api asks Glance and Neutron itself before it accepts a request, so
+			// the service goes away between that and the compute service: the agent
+			// is held meanwhile.
+			resume := c.holdAgent(t)
+			s := c.post(t, request)
+			eventually(t, settle, "the scheduler to have chosen", func() bool { return c.allocated(t, s.ID) })
+			c.control(t, "service", "stop", tt.service)
+			t.Cleanup(func() { c.control(t, "service", "start", tt.service) })
+			resume()
+			eventually(t, settle, "the server to be in ERROR", func() bool { return s.show()["status"] == "ERROR" })
+			t.Logf("fault: %s", s.fault())
+			c.control(t, "service", "start", tt.service)
+			s.delete()
+			c.boot(t, tt.options)
+		})
+	}
+}
+
+// TestPlacementAway: the agent lives through it.
+func TestPlacementAway(t *testing.T) {
+	c := openCluster(t)
+	checkLeaks(t, c)
+	s := c.boot(t, bootOptions{Networks: []object{}})
+	c.control(t, "service", "stop", "placement")
+	t.Cleanup(func() { c.control(t, "service", "start", "placement") })
+	s.mustAction("os-stop", nil)
+	s.wait("SHUTOFF")
+	s.mustAction("os-start", nil)
+	s.wait("ACTIVE")
+	c.control(t, "service", "start", "placement")
+	c.boot(t, bootOptions{Networks: []object{}})
+}
+
+// allocated tells whether Placement has an allocation for a server.
+func (c *cluster) allocated(t testing.TB, id string) bool {
+	t.Helper()
+	got := c.admin.must(t, http.MethodGet, placementURL+"/allocations/"+id, nil)
+	return len(got["allocations"].(object)) > 0
+}
+
+// TestWrongRequests: what is wrong with a request is said in its fault.
+func TestWrongRequests(t *testing.T) {
+	c := openCluster(t)
+	checkLeaks(t, c)
+	s := c.create(t, bootOptions{Networks: []object{}, Extra: object{"config_drive": true, "user_data": "IyEvYmluL3NoCg=="}})
+	eventually(t, settle, "the server to settle", func() bool {
+		status := s.show()["status"]
+		return status == "ACTIVE" || status == "ERROR"
+	})
+	if record := s.show(); record["status"] == "ERROR" && !strings.Contains(faultOf(record), "config drive") {
+		t.Errorf("fault: %s", faultOf(record))
+	}
+}
