@@ -82,7 +82,7 @@ type Rabbit struct {
 	TLSVerifyHostname bool   // ssl_enforce_hostname_verification; only with TLSCAFile
 
 	LoginMethod string        // rabbit_login_method: AMQPLAIN, PLAIN or EXTERNAL
-	Heartbeat   time.Duration // heartbeat_timeout_threshold; 0 disables
+	Heartbeat   time.Duration // heartbeat_timeout_threshold; under a second the broker decides
 
 	RetryInterval  time.Duration // rabbit_retry_interval: pause after the first round of failed connects
 	RetryBackoff   time.Duration // rabbit_retry_backoff: how much longer each following pause is
