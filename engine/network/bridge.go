@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -46,53 +47,75 @@ func (s *session) join(e Endpoint, name string, use bridgeUse, device netlink.Li
 }
 
 // ensureBridge returns the bridge, making it if it may. The caller holds its lock.
-//
-// The settings are os-vif's (vif_plug_linux_bridge/linux_net.py): the host has no
-// IPv6 address on the bridge, and answers ARP only for addresses on it.
 func (s *session) ensureBridge(name string, use bridgeUse, create bool) (netlink.Link, error) {
 	link, err := s.host.LinkByName(name)
 	switch {
 	case err == nil && link.Type() != "bridge":
 		return nil, fmt.Errorf("device %s is a %s, not a bridge: %w", name, link.Type(), errdefs.ErrConflict)
-	case err == nil && link.Attrs().Flags&netUp != 0:
-		return link, nil
 	case err == nil:
-		// One that a crash left before it was ready.
 	case !isNoDevice(err):
 		return nil, unavailable(err)
 	case !create:
 		return nil, fmt.Errorf("bridge %s: %w", name, errdefs.ErrNotFound)
 	default:
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = name
-		bridge := &netlink.Bridge{LinkAttrs: attrs}
-		if use == bridgeOwn {
-			// Without ageing the bridge floods to its two ports: no packet is lost
-			// while a MAC moves (Launchpad 1715317).
-			zero := uint32(0)
-			bridge.AgeingTime = &zero
-		}
-		err := s.host.LinkAdd(bridge)
-		if err == nil {
-			err = s.host.LinkSetAlias(bridge, mark)
-		} else if errors.Is(err, syscall.EEXIST) { // the agent was faster
-			err = nil
-		}
-		if err != nil {
+		if err := s.createBridge(name, use); err != nil {
 			return nil, fmt.Errorf("bridge %s: create: %w: %w", name, err, errdefs.ErrUnavailable)
 		}
 		if link, err = s.host.LinkByName(name); err != nil {
 			return nil, fmt.Errorf("bridge %s: %w: %w", name, err, errdefs.ErrUnavailable)
 		}
 	}
-	if err := kernel.SetSysctls(
-		kernel.Sysctl{Path: "net/ipv6/conf/" + name + "/disable_ipv6", Value: "1", Optional: true},
-		kernel.Sysctl{Path: "net/ipv4/conf/" + name + "/arp_ignore", Value: "1", Optional: true},
-		kernel.Sysctl{Path: "net/ipv4/conf/" + name + "/arp_announce", Value: "2", Optional: true},
-	); err != nil {
+	if err := s.secureBridge(link); err != nil {
 		return nil, fmt.Errorf("bridge %s: %w", name, err)
 	}
+	if link.Attrs().Flags&netUp != 0 {
+		return link, nil
+	}
 	return link, s.up(link)
+}
+
+func (s *session) createBridge(name string, use bridgeUse) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = name
+	bridge := &netlink.Bridge{LinkAttrs: attrs}
+	if use == bridgeOwn {
+		// Without ageing the bridge floods to its two ports: no packet is lost
+		// while a MAC moves (Launchpad 1715317).
+		zero := uint32(0)
+		bridge.AgeingTime = &zero
+	}
+	err := s.host.LinkAdd(bridge)
+	if errors.Is(err, syscall.EEXIST) { // Neutron's agent was faster
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.host.LinkSetAlias(bridge, mark)
+}
+
+// secureBridge keeps the host out of the containers' network: it answers ARP on the
+// bridge for addresses of the bridge alone, not for all of its own, and has no
+// link-local address there (OSSN-0069). The settings are those that os-vif gives a bridge
+// (vif_plug_linux_bridge/linux_net.py). Neutron's agent, which makes the bridge when it
+// is the first, does not set them: then a host with an address that a tenant's
+// subnet has too would take that tenant's packets.
+func (s *session) secureBridge(bridge netlink.Link) error {
+	name := bridge.Attrs().Name
+	params := []kernel.Sysctl{
+		{Path: "net/ipv4/conf/" + name + "/arp_ignore", Value: "1", Optional: true},
+		{Path: "net/ipv4/conf/" + name + "/arp_announce", Value: "2", Optional: true},
+	}
+	addrs, err := s.host.AddrList(bridge, netlink.FAMILY_V6)
+	if err != nil {
+		return unavailable(err)
+	}
+	// An address that somebody gave the bridge (the host's own, on a provider network)
+	// would go with IPv6.
+	if !slices.ContainsFunc(addrs, func(a netlink.Addr) bool { return !a.IP.IsLinkLocalUnicast() }) {
+		params = append(params, kernel.Sysctl{Path: "net/ipv6/conf/" + name + "/disable_ipv6", Value: "1", Optional: true})
+	}
+	return kernel.SetSysctls(params...)
 }
 
 // dropBridge removes a bridge that was made here, if it has no ports.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strconv"
 	"strings"
 
 	"novaagent/engine/errdefs"
@@ -47,7 +48,8 @@ type Endpoint struct {
 	OVS          OVS  `json:",omitzero"`
 
 	// GuestDevice is the name inside the container; "eth" and the position in
-	// the list if empty.
+	// the list if empty. If another device has it already, the next number
+	// is taken: eth2 for eth1. An endpoint keeps its name as long as it is plugged.
 	GuestDevice string `json:",omitempty"`
 	// MAC is the address of the inner end, six octets with colons.
 	MAC string
@@ -87,12 +89,24 @@ func (e Endpoint) HostName() string {
 	return deviceName("tap", e.ID)
 }
 
-// guestName is the device's name inside; i is the endpoint's position.
-func (e Endpoint) guestName(i int) string {
-	if e.GuestDevice != "" {
+// guestName is the device's name inside: i is the endpoint's position, try counts the
+// names that were found taken. "" when there is no other name.
+func (e Endpoint) guestName(i, try int) string {
+	if e.GuestDevice == "" {
+		return fmt.Sprintf("eth%d", i+try)
+	}
+	if try == 0 {
 		return e.GuestDevice
 	}
-	return fmt.Sprintf("eth%d", i)
+	stem := strings.TrimRight(e.GuestDevice, "0123456789")
+	first, err := strconv.Atoi(e.GuestDevice[len(stem):])
+	if err != nil {
+		return ""
+	}
+	if name := fmt.Sprintf("%s%d", stem, first+try); len(name) <= 15 {
+		return name
+	}
+	return ""
 }
 
 // hybridNames are the three devices of KindOVSHybrid besides the host end: the

@@ -334,12 +334,13 @@ func TestSeveral(t *testing.T) {
 		return nil
 	})
 
-	// The first goes; the next one that comes takes a free name.
+	// The first goes; the next one that comes takes a free name, whatever it asks for.
 	if err := m.Unplug(t.Context(), []Endpoint{first}); err != nil {
 		t.Fatal(err)
 	}
 	fourth := endpoint(4, "brqtest3")
 	fourth.Gateway4, fourth.Gateway6 = netip.Addr{}, netip.Addr{}
+	fourth.GuestDevice = "eth2"
 	plug(t, m, ns, second, third, fourth)
 	inside(t, ns, func(h *netlink.Handle) error {
 		link, err := h.LinkByName("eth3")
@@ -411,6 +412,55 @@ func TestForeign(t *testing.T) {
 		}
 		if _, err := netlink.LinkByName("brqtest6"); err != nil {
 			t.Error(err)
+		}
+	})
+	t.Run("name that cannot be", func(t *testing.T) {
+		taken, e := endpoint(1, "brqtest8"), endpoint(2, "brqtest8")
+		taken.GuestDevice = "lan"
+		plug(t, m, ns, taken)
+		e.GuestDevice = "lan"
+		if err := m.Plug(t.Context(), ns, []Endpoint{e}); !errors.Is(err, errdefs.ErrConflict) {
+			t.Errorf("Plug: %v", err)
+		}
+	})
+	t.Run("bridge of the agent", func(t *testing.T) {
+		// The host has an address of its own that a container looks for: it must
+		// not answer.
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = "brqtest7"
+		theirs := &netlink.Bridge{LinkAttrs: attrs}
+		if err := netlink.LinkAdd(theirs); err != nil {
+			t.Fatal(err)
+		}
+		defer netlink.LinkDel(theirs)
+		if err := netlink.LinkSetUp(theirs); err != nil {
+			t.Fatal(err)
+		}
+		lo, err := netlink.LinkByName("lo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := &netlink.Addr{IPNet: ipNet(netip.MustParsePrefix("192.0.2.50/32"))}
+		if err := netlink.AddrAdd(lo, address); err != nil {
+			t.Fatal(err)
+		}
+		defer netlink.AddrDel(lo, address)
+		e := endpoint(1, "brqtest7")
+		plug(t, m, ns, e)
+		inside(t, ns, func(h *netlink.Handle) error {
+			if c, err := net.DialTimeout("tcp", "192.0.2.50:9", 200*time.Millisecond); err == nil {
+				c.Close()
+			}
+			list, err := h.NeighList(0, netlink.FAMILY_V4)
+			for _, n := range list {
+				if n.IP.String() == "192.0.2.50" && len(n.HardwareAddr) > 0 {
+					t.Errorf("the host answers: %v", n)
+				}
+			}
+			return err
+		})
+		if addrs, err := netlink.AddrList(theirs, netlink.FAMILY_V6); err != nil || len(addrs) > 0 {
+			t.Errorf("the bridge has addresses: %v, %v", addrs, err)
 		}
 	})
 	t.Run("device of another kind", func(t *testing.T) {

@@ -117,20 +117,16 @@ func (s *session) create(i int, e Endpoint) (host, guest netlink.Link, err error
 	veth := netlink.NewVeth(attrs)
 	veth.PeerHardwareAddr, veth.PeerMTU = mac, uint32(e.MTU)
 	veth.PeerNamespace = netlink.NsFd(s.ns.FD())
-	// Interfaces come and go: the name of e's position may be taken by a later one.
-	for n := i; ; n++ {
-		veth.PeerName = e.guestName(n)
-		err = s.host.LinkAdd(veth)
-		if !errors.Is(err, syscall.EEXIST) || e.GuestDevice != "" || n > i+64 {
+	// Interfaces come and go: the name of e's position may be taken by another one.
+	for n := range 100 {
+		if veth.PeerName = e.guestName(i, n); veth.PeerName == "" {
+			return nil, nil, fmt.Errorf("the container has a device %s already: %w", e.GuestDevice, errdefs.ErrConflict)
+		}
+		if err = s.host.LinkAdd(veth); !errors.Is(err, syscall.EEXIST) {
 			break
 		}
 		if _, gone := s.guest.LinkByName(veth.PeerName); isNoDevice(gone) {
-			break // the outer name it is
-		}
-	}
-	if errors.Is(err, syscall.EEXIST) && e.GuestDevice != "" {
-		if _, gone := s.host.LinkByName(e.HostName()); isNoDevice(gone) {
-			return nil, nil, fmt.Errorf("the container has a device %s already: %w", e.GuestDevice, errdefs.ErrConflict)
+			break // it is the outer name that exists
 		}
 	}
 	if err != nil {
