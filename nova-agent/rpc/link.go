@@ -83,7 +83,7 @@ func newLink(purpose string, options *Options, url *TransportURL, tls *tls.Confi
 func (l *link) session(ctx context.Context) (*session, error) {
 	for {
 		l.mu.Lock()
-		s, changed, lastErr := l.current, l.changed, l.lastErr
+		s, changed := l.current, l.changed
 		l.mu.Unlock()
 		if s != nil {
 			return s, nil
@@ -91,7 +91,7 @@ func (l *link) session(ctx context.Context) (*session, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			if lastErr != nil {
+			if _, _, _, _, lastErr := l.status(); lastErr != nil {
 				return nil, fmt.Errorf("no broker: %w", lastErr)
 			}
 			return nil, fmt.Errorf("no broker: not connected yet: %w", errdefs.ErrUnavailable)

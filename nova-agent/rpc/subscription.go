@@ -152,7 +152,7 @@ func (s *subscription) consuming() (since time.Time, ok bool) {
 func (s *subscription) ready(ctx context.Context) error {
 	for {
 		s.mu.Lock()
-		ch, changed, lastErr := s.channel, s.changed, s.lastErr
+		ch, changed := s.channel, s.changed
 		s.mu.Unlock()
 		if ch != nil {
 			return nil
@@ -160,6 +160,9 @@ func (s *subscription) ready(ctx context.Context) error {
 		select {
 		case <-changed:
 		case <-ctx.Done():
+			s.mu.Lock()
+			lastErr := s.lastErr
+			s.mu.Unlock()
 			if up, _, _, _, linkErr := s.link.status(); !up && linkErr != nil {
 				lastErr = linkErr
 			}
