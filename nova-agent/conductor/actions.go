@@ -68,9 +68,10 @@ func (c *Client) CleanConsoleAuths(ctx context.Context, instanceUUID string) err
 	return err
 }
 
-// CleanExpiredConsoleAuths removes those of this host that have run out.
+// CleanExpiredConsoleAuths removes those that have run out, of all hosts as Nova's
+// own compute services do.
 func (c *Client) CleanExpiredConsoleAuths(ctx context.Context) error {
-	_, err := c.classAction(ctx, "ConsoleAuthToken", "clean_expired_console_auths_for_host", args{c.host}, nil)
+	_, err := c.classAction(ctx, "ConsoleAuthToken", "clean_expired_console_auths", nil, nil)
 	return err
 }
 

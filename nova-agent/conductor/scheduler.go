@@ -14,8 +14,7 @@ import (
 
 // UpdateInstanceInfo tells what instances have come to this host or changed.
 func (c *Client) UpdateInstanceInfo(ctx context.Context, instances ...*objects.Instance) error {
-	list := &objects.InstanceList{}
-	list.Objects.Load(append([]*objects.Instance{}, instances...))
+	list := &objects.InstanceList{Objects: objects.Of(append([]*objects.Instance{}, instances...))}
 	return c.tellSchedulers(ctx, "update_instance_info", map[string]any{"instance_info": list})
 }
 

@@ -28,10 +28,13 @@ type BuildRequest struct {
 // host's resources itself, so this host's allocation must be deleted before.
 // It returns when the broker has the message.
 func (c *Client) BuildInstances(ctx context.Context, r BuildRequest) error {
-	// A missing list for an instance is empty, not null.
-	hosts := make([][]*objects.Selection, len(r.HostLists))
-	for i, list := range r.HostLists {
-		hosts[i] = append([]*objects.Selection{}, list...)
+	// Conductor takes one list for each instance; none left is empty, not null.
+	hosts := make([][]*objects.Selection, len(r.Instances))
+	for i := range hosts {
+		hosts[i] = []*objects.Selection{}
+		if i < len(r.HostLists) {
+			hosts[i] = append(hosts[i], r.HostLists[i]...)
+		}
 	}
 	args := map[string]any{
 		"instances": r.Instances, "image": r.Image, "filter_properties": r.FilterProperties,
