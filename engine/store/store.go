@@ -108,31 +108,48 @@ func (db *DB) openBolt(version uint64, steps map[uint64]migration) (epoch uint64
 			db.closeDamaged()
 		}
 	}()
-	if info, err := os.Stat(db.path); err == nil && info.Size() == 0 {
+	info, err := os.Stat(db.path)
+	if err == nil && !info.Mode().IsRegular() {
+		return 0, fmt.Errorf("database %s is not a file: %w", db.path, errdefs.ErrUnavailable)
+	}
+	if err == nil && info.Size() == 0 {
 		// bbolt takes an empty file for a new one; a file we made is never empty.
 		return 0, &damageError{db.path, "the file is empty"}
 	}
-	db.bolt, err = bolt.Open(db.path, 0o600, &bolt.Options{
-		Timeout:        openTimeout,
+	if err == nil {
+		// Read-only first: opened for writing, bbolt walks the pages in a goroutine of its own, where
+		// a panic about a damaged one would end the process.
+		if err := db.openFile(bolt.Options{ReadOnly: true}); err != nil {
+			return 0, err
+		}
+		if err := errors.Join(db.bolt.View(readEverything), db.bolt.Close()); err != nil {
+			return 0, &damageError{db.path, err}
+		}
+	}
+	err = db.openFile(bolt.Options{
 		NoFreelistSync: true, // rebuilt at open; saves a page for each commit
 		FreelistType:   bolt.FreelistMapType,
 	})
-	switch {
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return 0, fmt.Errorf("database %s: another process has it open: %w", db.path, errdefs.ErrConflict)
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum),
-		errors.Is(err, bolterrors.ErrVersionMismatch):
-		return 0, &damageError{db.path, err}
-	case errors.As(err, new(*fs.PathError)), errors.As(err, new(syscall.Errno)):
-		return 0, fmt.Errorf("database %s: open: %v: %w", db.path, err, errdefs.ErrUnavailable)
-	case err != nil:
-		// bbolt reports a file shorter than its pages as a plain error.
-		return 0, &damageError{db.path, err}
-	}
-	if err := db.bolt.View(readEverything); err != nil {
-		return 0, &damageError{db.path, err}
+	if err != nil {
+		return 0, err
 	}
 	return db.migrate(version, steps)
+}
+
+// openFile sets db.bolt and sorts the errors.
+func (db *DB) openFile(o bolt.Options) (err error) {
+	o.Timeout = openTimeout
+	db.bolt, err = bolt.Open(db.path, 0o600, &o)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return fmt.Errorf("database %s: another process has it open: %w", db.path, errdefs.ErrConflict)
+	case errors.As(err, new(*fs.PathError)), errors.As(err, new(syscall.Errno)):
+		return fmt.Errorf("database %s: open: %v: %w", db.path, err, errdefs.ErrUnavailable)
+	}
+	// Bad magic, checksum or version; a file shorter than its pages gives a plain error.
+	return &damageError{db.path, err}
 }
 
 // closeDamaged closes what could be opened of a database that is no good.

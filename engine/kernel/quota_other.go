@@ -1,0 +1,5 @@
+//go:build !ppc64le
+
+package kernel
+
+const iocSizeBits13 = false
