@@ -1,0 +1,195 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"novaagent/engine/errdefs"
+)
+
+// Imported is what ImportNova made.
+type Imported struct {
+	Config *Config
+	// Left lists the options that nova-agent has no use for, as "[section] name",
+	// sorted.
+	Left []string
+}
+
+// ImportNova turns the configuration files of a nova-compute, in the order of its
+// --config-file arguments, into nova-agent's. A value that cannot be taken over is an
+// ErrInvalid that names its file and line; so is a result without what the service needs.
+func ImportNova(paths ...string) (*Imported, error) {
+	o := options{}
+	for _, p := range paths {
+		data, err := os.ReadFile(p)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalid)
+		}
+		if err := o.read(p, data); err != nil {
+			return nil, err
+		}
+	}
+	c := Default()
+	used := map[string]bool{}
+	var faults []error
+	take := func(section, name string, v reflect.Value, tag reflect.StructTag) {
+		found, ok := o.get(section, name)
+		if !ok {
+			return
+		}
+		used[section+"/"+name] = true
+		if err := setNova(v, found.value, tag); err != nil {
+			faults = append(faults, fmt.Errorf("%s:%d: [%s] %s: want %s, not %q", found.file, found.line, section, name,
+				novaTypeName(v, tag), shownValue(found.value, tag)))
+		}
+	}
+	for _, m := range mapping {
+		root := reflect.ValueOf(c).Elem()
+		v, tag := fieldAt(root, m.key)
+		for _, name := range m.names {
+			take(m.section, name, v, tag)
+		}
+	}
+	for _, s := range authSections {
+		// As keystoneauth's auth_section: another section may hold the credentials.
+		from := s.section
+		if other, ok := o.get(s.section, "auth_section"); ok {
+			from = other.value
+			used[s.section+"/auth_section"] = true
+		}
+		root := reflect.ValueOf(c).Elem()
+		for _, k := range authKeys {
+			v, tag := fieldAt(root, s.key+"."+k.key)
+			for _, name := range k.names {
+				take(from, name, v, tag)
+			}
+		}
+	}
+	importAuthType(o, used, &faults)
+	if len(faults) > 0 {
+		return nil, fmt.Errorf("%w: %w", errors.Join(faults...), errdefs.ErrInvalid)
+	}
+	if _, set := o.get("neutron", "auth_url"); !set && c.Placement.AuthURL == "" {
+		if fallback, ok := o.get("keystone_authtoken", "auth_url"); ok {
+			c.Placement.AuthURL = fallback.value
+		}
+	}
+	c.complete()
+	if missing := c.Check(); len(missing) > 0 {
+		return nil, fmt.Errorf("%s: %s: %w", strings.Join(paths, ", "), strings.Join(missing, "; "), errdefs.ErrInvalid)
+	}
+	return &Imported{Config: c, Left: leftOver(o, used)}, nil
+}
+
+// importAuthType refuses the plug-ins of keystoneauth that nova-agent lacks.
+func importAuthType(o options, used map[string]bool, faults *[]error) {
+	allowed := []string{"password", "v3password", "v3applicationcredential"}
+	for _, s := range authSections {
+		found, ok := o.get(s.section, "auth_type")
+		if !ok {
+			continue
+		}
+		used[s.section+"/auth_type"] = true
+		if !slices.Contains(allowed, found.value) {
+			*faults = append(*faults, fmt.Errorf("%s:%d: [%s] auth_type: want one of %s, not %q",
+				found.file, found.line, s.section, strings.Join(allowed, ", "), found.value))
+		}
+	}
+}
+
+func leftOver(o options, used map[string]bool) []string {
+	var left []string
+	for section, names := range o {
+		for name := range names {
+			if !used[section+"/"+name] {
+				left = append(left, "["+section+"] "+name)
+			}
+		}
+	}
+	sort.Strings(left)
+	return left
+}
+
+// fieldAt finds a field by its dotted key.
+func fieldAt(v reflect.Value, path string) (reflect.Value, reflect.StructTag) {
+	name, rest, more := strings.Cut(path, ".")
+	for _, k := range keysOf(v.Type()) {
+		if k.name != name {
+			continue
+		}
+		field := v.FieldByIndex(k.index)
+		if more {
+			return fieldAt(field, rest)
+		}
+		return field, k.field.Tag
+	}
+	panic("no key " + path) // a mistake in the tables below, found by any test
+}
+
+// setNova reads a value as oslo.config writes it: booleans in many words, times in
+// seconds, lists with commas.
+func setNova(v reflect.Value, text string, tag reflect.StructTag) error {
+	switch v.Interface().(type) {
+	case bool:
+		switch strings.ToLower(text) {
+		case "true", "1", "on", "yes":
+			v.SetBool(true)
+		case "false", "0", "off", "no":
+			v.SetBool(false)
+		default:
+			return errValue
+		}
+		return nil
+	case Duration:
+		seconds, err := strconv.ParseFloat(text, 64)
+		if err != nil {
+			return errValue
+		}
+		if seconds < 0 {
+			seconds = 0 // Nova's "never"
+		}
+		return set(v, time.Duration(seconds*float64(time.Second)).String(), tag)
+	case []string:
+		var items []string
+		for item := range strings.SplitSeq(strings.Trim(text, "[]"), ",") {
+			if item = strings.Trim(strings.TrimSpace(item), `"'`); item != "" {
+				items = append(items, item)
+			}
+		}
+		v.Set(reflect.ValueOf(items))
+		return nil
+	case Ratio:
+		if text == "" || text == "<None>" {
+			return nil
+		}
+	}
+	if allowed := tag.Get("oneof"); allowed != "" {
+		for one := range strings.SplitSeq(allowed, "|") {
+			if strings.EqualFold(one, text) {
+				text = one
+			}
+		}
+	}
+	return set(v, text, tag)
+}
+
+func novaTypeName(v reflect.Value, tag reflect.StructTag) string {
+	if _, ok := v.Interface().(Duration); ok {
+		return "a number of seconds"
+	}
+	return typeName(v.Type(), tag)
+}
+
+func shownValue(text string, tag reflect.StructTag) string {
+	if tag.Get("secret") != "" {
+		return hidden
+	}
+	return text
+}
