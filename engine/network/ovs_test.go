@@ -64,7 +64,10 @@ func (v *vswitch) startServer(t testing.TB) {
 	v.server = v.start(t, "ovsdb-server", filepath.Join(v.dir, "conf.db"), "--remote=punix:"+v.socket(),
 		"--unixctl="+filepath.Join(v.dir, "server.ctl"), "-vconsole:off")
 	until(t, func() error {
-		_, err := os.Stat(v.socket())
+		c, err := net.Dial("unix", v.socket())
+		if err == nil {
+			c.Close()
+		}
 		return err
 	})
 }

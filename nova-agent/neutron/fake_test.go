@@ -196,7 +196,7 @@ func (f *replay) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 				list = append(list, objects[id])
 			}
 		}
-		reply(200, map[string]any{collection: list})
+		reply(200, map[string]any{strings.ReplaceAll(collection, "-", "_"): list})
 	case r.Method == "POST":
 		if len(f.posts) == 0 {
 			reply(409, neutronError("OverQuota", "Quota exceeded for resources: ['port']."))
@@ -211,7 +211,8 @@ func (f *replay) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 	case len(parts) == 2 && objects[parts[1]] == nil:
 		reply(404, neutronError("PortNotFound", "Port "+parts[1]+" could not be found."))
 	case r.Method == "GET":
-		reply(200, object{strings.TrimSuffix(collection, "s"): objects[parts[1]]})
+		name := strings.ReplaceAll(strings.TrimSuffix(collection, "s"), "-", "_")
+		reply(200, object{name: objects[parts[1]]})
 	case r.Method == "PUT":
 		p := merged(objects[parts[1]], sent["port"])
 		if p["device_id"] != "" {
@@ -234,7 +235,8 @@ func (f *replay) put(collection, id string, o object) {
 
 func matches(o object, q url.Values) bool {
 	for key, values := range q {
-		if key != "fields" && !slices.Contains(values, fmt.Sprint(o[key])) {
+		same := func(v string) bool { return strings.EqualFold(v, fmt.Sprint(o[key])) } // True is true
+		if key != "fields" && !slices.ContainsFunc(values, same) {
 			return false
 		}
 	}

@@ -136,9 +136,11 @@ func openLive(t *testing.T) *live {
 func (l *live) do(s *cloudSession, method, path string, body, into any) {
 	l.t.Helper()
 	r := rest{c: l.c, session: s}
+	start := time.Now()
 	if err := r.do(context.WithoutCancel(l.t.Context()), method, path, body, into); err != nil {
 		l.t.Fatal(err)
 	}
+	l.t.Logf("%s %s: %s", method, path, time.Since(start).Round(time.Millisecond))
 }
 
 // boot allocates what is requested, plugs it into a namespace and waits until
@@ -210,6 +212,8 @@ func (l *live) boot(requests ...NetworkRequest) (namespace string, info NetworkI
 
 func (l *live) eventually(what string, do func() error) {
 	l.t.Helper()
+	start := time.Now()
+	defer func() { l.t.Logf("%s: %s", what, time.Since(start).Round(time.Millisecond)) }()
 	var err error
 	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 		if err = do(); err == nil {

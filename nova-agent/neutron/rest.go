@@ -51,6 +51,9 @@ func (r rest) do(ctx context.Context, method, path string, body, into any) error
 	}
 	delay := r.c.opts.RetryDelay
 	for attempt := 0; ; attempt++ {
+		if ctx.Err() != nil {
+			return fmt.Errorf("neutron: %s %s: %w: %w", method, path, context.Cause(ctx), errdefs.ErrUnavailable)
+		}
 		wait, err := r.once(ctx, method, path, payload, into)
 		if err == nil {
 			return nil
@@ -75,6 +78,11 @@ func (r rest) do(ctx context.Context, method, path string, body, into any) error
 // once sends a request a single time. wait is the least pause before a
 // repetition; negative if there is no use in one.
 func (r rest) once(ctx context.Context, method, path string, payload []byte, into any) (wait time.Duration, err error) {
+	if method != http.MethodGet {
+		// Neutron finishes what it has begun, whether we listen or not: to undo it
+		// we have to know when it has. A caller who gives up waits for that.
+		ctx = context.WithoutCancel(ctx)
+	}
 	ctx, cancel := context.WithTimeout(ctx, r.c.opts.Timeout)
 	defer cancel()
 	base, err := r.session.Endpoint(ctx, "network")
