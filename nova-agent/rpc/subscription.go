@@ -58,18 +58,17 @@ func (s *subscription) run(ctx context.Context) {
 		s.mu.Lock()
 		s.lastErr = err
 		s.mu.Unlock()
-		select {
-		case <-session.done: // the link has logged that
-			continue
-		default:
-		}
-		s.log.WarnContext(ctx, "consuming was interrupted", "err", err)
 		if time.Since(began) > maxPause {
 			pause = firstPause
 		}
-		if !sleep(ctx, pause) {
+		select {
+		case <-session.done: // the link has logged that
+			continue
+		case <-ctx.Done():
 			return
+		case <-time.After(pause):
 		}
+		s.log.WarnContext(ctx, "consuming was interrupted", "err", err)
 		pause = min(2*pause, maxPause)
 	}
 }

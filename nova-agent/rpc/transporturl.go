@@ -85,7 +85,7 @@ func ParseTransportURL(raw string) (*TransportURL, error) {
 	}
 	for _, pair := range strings.Split(query, "&") {
 		key, value, _ := strings.Cut(pair, "=")
-		if key == "" || value == "" { // parse_qs drops blank values
+		if value == "" { // parse_qs drops blank values
 			continue
 		}
 		key = unquote(strings.ReplaceAll(key, "+", " "))
