@@ -13,7 +13,7 @@ type Flavor struct {
 	VCPUs       Field[int64]             `nova:"vcpus"`
 	RootGB      Field[int64]             `nova:"root_gb"`
 	EphemeralGB Field[int64]             `nova:"ephemeral_gb"`
-	Flavorid    Field[string]            `nova:"flavorid"`
+	FlavorID    Field[string]            `nova:"flavorid"`
 	Swap        Field[int64]             `nova:"swap"`
 	RXTXFactor  Field[float64]           `nova:"rxtx_factor,null,default=1.0"`
 	VCPUWeight  Field[int64]             `nova:"vcpu_weight,null"`
