@@ -35,7 +35,7 @@ var moves = map[State][]State{
 	Created:    {Running, Stopped, Removing},
 	Running:    {Paused, Stopped, Restarting},
 	Paused:     {Running, Stopped, Restarting},
-	Stopped:    {Running, Removing},
+	Stopped:    {Running, Restarting, Removing},
 	Restarting: {Running, Stopped},
 	Removing:   {Removing},
 }
@@ -51,7 +51,8 @@ func checkMove(id string, from, to State) error {
 // Live says that the container has a first process.
 func (s State) Live() bool { return s == Running || s == Paused }
 
-// Container is the record of one container. Callers get copies.
+// Container is the record of one container. Callers get copies, which share slices and
+// maps with the engine's: they are not to be changed.
 type Container struct {
 	ID    string
 	Spec  Spec

@@ -48,5 +48,7 @@ type Event struct {
 	Signal int
 	// ExecID is set for the actions of execs.
 	ExecID string
-	Labels map[string]string
+	// Command is set with ExecID: the exec's, in one line.
+	Command string
+	Labels  map[string]string
 }

@@ -1,0 +1,157 @@
+package engine
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"novaagent/engine/errdefs"
+	"novaagent/engine/image"
+	"novaagent/engine/store"
+)
+
+// Steps are the names Options.Hooks announces. Each comes after what it names.
+var Steps = []string{
+	"create.recorded", "create.files", "create.namespaces", "create.network", "create.done",
+	"start.prepared", "start.process", "start.done",
+	"remove.recorded", "remove.process", "remove.network", "remove.namespaces", "remove.files", "remove.done",
+}
+
+// undoTimeout bounds cleanup, which goes on when the caller has left.
+const undoTimeout = time.Minute
+
+// Create prepares a container: its record, id range, namespaces, endpoints and
+// writable layer. No process runs yet.
+//
+// ErrInvalid: the spec or the image's configuration is wrong. ErrNotFound: no such image.
+// ErrConflict: the name or ID is taken. ErrExhausted: no id range is left. On an
+// error nothing is left behind.
+func (e *Engine) Create(ctx context.Context, spec Spec) (Container, error) {
+	rec, err := e.plan(spec)
+	if err != nil {
+		return Container{}, err
+	}
+	unlock, err := e.locks.lock(ctx, rec.ID)
+	if err != nil {
+		return Container{}, err
+	}
+	defer unlock()
+	t, err := e.reserve(rec)
+	if err != nil {
+		return Container{}, err
+	}
+	if err := e.build(ctx, t); err != nil {
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+		defer cancel()
+		return Container{}, errors.Join(fmt.Errorf("create container %s: %w", e.record(t).Spec.Name, err), e.purge(undo, t))
+	}
+	e.emit(t, ActionCreate, nil)
+	return *e.record(t), nil
+}
+
+// plan turns a spec into a record, without side effects.
+func (e *Engine) plan(spec Spec) (*Container, error) {
+	if err := spec.validate(); err != nil {
+		return nil, err
+	}
+	rec := &Container{ID: spec.ID, State: Creating, Created: time.Now().UTC(), BootID: e.bootID}
+	if rec.ID == "" {
+		rec.ID = NewID()
+	}
+	if spec.Name == "" {
+		spec.Name = "container-" + short(rec.ID)
+	}
+	if spec.NetworkMode == "" {
+		spec.NetworkMode = NetworkNone
+	}
+	if spec.NetworkMode == NetworkHost || spec.Security.Privileged {
+		// Capabilities in a user namespace of its own count for nothing in the host's
+		// network, and sysfs can't be mounted there.
+		spec.Security.HostUserns = true
+	}
+	spec.ID = rec.ID
+	rec.Spec = spec
+	var img image.Image
+	if spec.Image != "" {
+		var err error
+		if img, err = e.images.Get(spec.Image); err != nil {
+			return nil, err
+		}
+		rec.ImageDigest, rec.ImageConfigDigest = img.Digest.String(), img.ConfigDigest.String()
+	} else if info, err := os.Stat(spec.Rootfs); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("rootfs %s is no directory: %w", printable(spec.Rootfs), errdefs.ErrInvalid)
+	}
+	process, err := rec.Spec.resolve(rec.ID, img.Config.Config)
+	if err != nil {
+		return nil, err
+	}
+	rec.Process = process
+	return rec, nil
+}
+
+// NewID makes up a container's ID.
+func NewID() string {
+	var b [32]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+// reserve takes rec's name and ID.
+func (e *Engine) reserve(rec *Container) (*tracked, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		return nil, fmt.Errorf("the engine is closing: %w", errdefs.ErrUnavailable)
+	}
+	if id, taken := e.names[rec.Spec.Name]; taken {
+		return nil, fmt.Errorf("the container name %q is already in use by container %q: %w",
+			"/"+rec.Spec.Name, id, errdefs.ErrConflict)
+	}
+	if e.containers[rec.ID] != nil {
+		return nil, fmt.Errorf("the container ID %s is already in use: %w", rec.ID, errdefs.ErrConflict)
+	}
+	t := newTracked(rec)
+	e.containers[rec.ID] = t
+	e.names[rec.Spec.Name] = rec.ID
+	return t, nil
+}
+
+func newTracked(rec *Container) *tracked {
+	return &tracked{id: rec.ID, rec: rec, changed: make(chan struct{})}
+}
+
+// build does what purge undoes. The caller holds t's lock.
+func (e *Engine) build(ctx context.Context, t *tracked) error {
+	rec := *e.record(t)
+	err := e.db.UpdateLazy(func(tx *store.Tx) (err error) {
+		if !rec.Spec.Security.HostUserns {
+			if rec.IDs, err = tx.AllocateRange(rec.ID); err != nil {
+				return err
+			}
+		}
+		return tx.Put(kindContainer, rec.ID, &rec)
+	})
+	if err != nil {
+		return err
+	}
+	e.show(t, &rec)
+	e.step("create.recorded", rec.ID)
+	if rec.ImageDigest != "" {
+		if err := e.images.Use(digestOf(rec.ImageDigest), rec.ID); err != nil {
+			return err
+		}
+	}
+	if err := e.prepare(ctx, t, true); err != nil {
+		return err
+	}
+	// Synced: from here on the caller may count on it.
+	if err := e.move(t, Created, synced, nil); err != nil {
+		return err
+	}
+	e.step("create.done", rec.ID)
+	return nil
+}

@@ -1,0 +1,232 @@
+package dockerapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"novaagent/engine"
+	"novaagent/engine/errdefs"
+)
+
+func (s *server) containerStart(r *request) error {
+	changed, err := s.engine.Start(r.Context(), r.vars["id"])
+	if err != nil {
+		return err
+	}
+	if !changed {
+		return r.done(http.StatusNotModified)
+	}
+	return r.done(http.StatusNoContent)
+}
+
+// stopParams are the parameters of stop and restart.
+func (r *request) stopParams() (sig syscall.Signal, grace time.Duration, err error) {
+	grace = engine.NoGrace
+	if text := r.query.Get("signal"); text != "" && r.version >= 42 {
+		if sig, err = engine.ParseSignal(text); err != nil {
+			return 0, 0, err
+		}
+	}
+	if r.query.Get("t") != "" {
+		seconds, err := r.number("t", 0)
+		if err != nil {
+			return 0, 0, err
+		}
+		if seconds < -1 || seconds > 1<<31 {
+			seconds = -1
+		}
+		grace = graceOf(seconds)
+	}
+	return sig, grace, nil
+}
+
+func (s *server) containerStop(r *request) error {
+	sig, grace, err := r.stopParams()
+	if err != nil {
+		return err
+	}
+	changed, err := s.engine.Stop(r.Context(), r.vars["id"], sig, grace)
+	if err != nil {
+		return err
+	}
+	if !changed {
+		return r.done(http.StatusNotModified)
+	}
+	return r.done(http.StatusNoContent)
+}
+
+func (s *server) containerRestart(r *request) error {
+	sig, grace, err := r.stopParams()
+	if err != nil {
+		return err
+	}
+	if err := s.engine.Restart(r.Context(), r.vars["id"], sig, grace); err != nil {
+		return err
+	}
+	return r.done(http.StatusNoContent)
+}
+
+func (s *server) containerKill(r *request) error {
+	sig := syscall.SIGKILL
+	if text := r.query.Get("signal"); text != "" {
+		var err error
+		if sig, err = engine.ParseSignal(text); err != nil {
+			return err
+		}
+	}
+	if err := s.engine.Kill(r.Context(), r.vars["id"], sig); err != nil {
+		return fmt.Errorf("cannot kill container: %s: %w", r.vars["id"], err)
+	}
+	if sig == syscall.SIGKILL {
+		// As Docker: the container has ended when the answer comes.
+		if _, err := s.engine.Wait(r.Context(), r.vars["id"], engine.WaitNotRunning); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+			return err
+		}
+	}
+	return r.done(http.StatusNoContent)
+}
+
+func (s *server) containerPause(r *request) error {
+	if err := s.engine.Pause(r.Context(), r.vars["id"]); err != nil {
+		return err
+	}
+	return r.done(http.StatusNoContent)
+}
+
+func (s *server) containerUnpause(r *request) error {
+	if err := s.engine.Unpause(r.Context(), r.vars["id"]); err != nil {
+		return err
+	}
+	return r.done(http.StatusNoContent)
+}
+
+func (s *server) containerRename(r *request) error {
+	if err := s.engine.Rename(r.Context(), r.vars["id"], strings.TrimPrefix(r.query.Get("name"), "/")); err != nil {
+		return err
+	}
+	return r.done(http.StatusNoContent)
+}
+
+func (s *server) containerRemove(r *request) error {
+	if r.boolean("link", false) {
+		return notYet("parameter link")
+	}
+	if err := s.engine.Remove(r.Context(), r.vars["id"], engine.RemoveOptions{Force: r.boolean("force", false)}); err != nil {
+		return err
+	}
+	return r.done(http.StatusNoContent)
+}
+
+func (s *server) containerUpdate(r *request) error {
+	var body container.UpdateConfig
+	if err := r.decode(&body); err != nil {
+		return err
+	}
+	c, err := s.engine.Inspect(r.vars["id"])
+	if err != nil {
+		return err
+	}
+	if err := refuse(&createRequest{Config: &container.Config{}, HostConfig: &container.HostConfig{Resources: body.Resources}}); err != nil {
+		return err
+	}
+	var front createRequest
+	if err := json.Unmarshal(c.Spec.Front, &front); err != nil {
+		return err
+	}
+	merged := front.HostConfig.Resources
+	mergeResources(&merged, &body.Resources)
+	res, err := resourcesOf(&merged)
+	if err != nil {
+		return err
+	}
+	old := c.Spec.Resources
+	res.DiskBytes, res.OOMScoreAdj, res.ShmBytes = old.DiskBytes, old.OOMScoreAdj, old.ShmBytes
+	policy := c.Spec.Restart
+	if body.RestartPolicy.Name != "" {
+		policy = restartOf(body.RestartPolicy)
+		front.HostConfig.RestartPolicy = body.RestartPolicy
+	}
+	front.HostConfig.Resources = merged
+	document, err := json.Marshal(front)
+	if err != nil {
+		return err
+	}
+	if err := s.engine.Update(r.Context(), c.ID, engine.Changes{Resources: res, Restart: policy, Front: document}); err != nil {
+		return err
+	}
+	return r.reply(http.StatusOK, map[string][]string{"Warnings": {}})
+}
+
+// mergeResources overwrites what an update names.
+func mergeResources(to, from *container.Resources) {
+	set := func(dst *int64, v int64) {
+		if v != 0 {
+			*dst = v
+		}
+	}
+	set(&to.CPUShares, from.CPUShares)
+	set(&to.Memory, from.Memory)
+	set(&to.MemorySwap, from.MemorySwap)
+	set(&to.MemoryReservation, from.MemoryReservation)
+	set(&to.CPUPeriod, from.CPUPeriod)
+	set(&to.CPUQuota, from.CPUQuota)
+	set(&to.NanoCPUs, from.NanoCPUs)
+	if from.CpusetCpus != "" {
+		to.CpusetCpus = from.CpusetCpus
+	}
+	if from.CpusetMems != "" {
+		to.CpusetMems = from.CpusetMems
+	}
+	if from.BlkioWeight != 0 {
+		to.BlkioWeight = from.BlkioWeight
+	}
+	if from.PidsLimit != nil {
+		to.PidsLimit = from.PidsLimit
+	}
+}
+
+func (s *server) containerResize(r *request) error {
+	width, height, err := r.size()
+	if err != nil {
+		return err
+	}
+	if err := s.engine.Resize(r.Context(), r.vars["id"], width, height); err != nil {
+		return err
+	}
+	return r.done(http.StatusOK)
+}
+
+func (s *server) containerWait(r *request) error {
+	condition := engine.WaitNotRunning
+	if text := r.query.Get("condition"); text != "" && r.version >= 30 {
+		condition = engine.Condition(text)
+	}
+	waiter, err := s.engine.Waiter(r.vars["id"], condition)
+	if err != nil {
+		return err
+	}
+	if r.version >= 30 {
+		// The header tells the client that from now on nothing can be missed.
+		r.w.Header().Set("Content-Type", "application/json")
+		r.w.WriteHeader(http.StatusOK)
+		if err := http.NewResponseController(r.w).Flush(); err != nil {
+			return nil
+		}
+	}
+	exit, err := waiter.Wait(r.Context())
+	if r.Context().Err() != nil {
+		return nil
+	}
+	answer := container.WaitResponse{StatusCode: int64(exit.Code)}
+	if err != nil {
+		answer.Error = &container.WaitExitError{Message: messageOf(err)}
+	}
+	return r.reply(http.StatusOK, answer)
+}

@@ -1,0 +1,442 @@
+package dockerapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+
+	"novaagent/engine"
+	"novaagent/engine/errdefs"
+)
+
+// createRequest is what POST /containers/create takes, kept in Spec.Front for inspect.
+type createRequest struct {
+	*container.Config
+	HostConfig       *container.HostConfig
+	NetworkingConfig *networkingConfig `json:",omitempty"`
+}
+
+// UnmarshalJSON takes Cmd and Entrypoint as strings, too, as Docker always has.
+func (c *createRequest) UnmarshalJSON(data []byte) error {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return err
+	}
+	changed := false
+	for name, value := range fields {
+		var text string
+		if (strings.EqualFold(name, "Cmd") || strings.EqualFold(name, "Entrypoint")) && json.Unmarshal(value, &text) == nil && string(value) != "null" {
+			list, err := json.Marshal([]string{text})
+			if err != nil {
+				return err
+			}
+			fields[name], changed = list, true
+		}
+	}
+	if changed {
+		var err error
+		if data, err = json.Marshal(fields); err != nil {
+			return err
+		}
+	}
+	type plain createRequest
+	return json.Unmarshal(data, (*plain)(c))
+}
+
+func (s *server) containerCreate(r *request) error {
+	var body createRequest
+	if err := r.decode(&body); err != nil {
+		return err
+	}
+	if body.Config == nil {
+		return fmt.Errorf("config cannot be empty in order to create a container: %w", errdefs.ErrInvalid)
+	}
+	if body.HostConfig == nil {
+		body.HostConfig = &container.HostConfig{}
+	}
+	if err := checkPlatform(r.query.Get("platform")); err != nil {
+		return err
+	}
+	spec, warnings, err := s.specOf(&body, r.query.Get("name"))
+	if err != nil {
+		return err
+	}
+	c, err := s.engine.Create(r.Context(), spec)
+	if err != nil {
+		return err
+	}
+	return r.reply(http.StatusCreated, container.CreateResponse{ID: c.ID, Warnings: warnings})
+}
+
+// specOf translates a request. Everything it does not translate is refused by refuse.
+func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string, error) {
+	c, h := body.Config, body.HostConfig
+	warnings := []string{}
+	fail := func(err error) (engine.Spec, []string, error) { return engine.Spec{}, nil, err }
+	if err := refuse(body); err != nil {
+		return fail(err)
+	}
+	img, err := s.engine.Images().Get(c.Image)
+	if err != nil {
+		return fail(noImage(c.Image, err))
+	}
+	for volume := range img.Config.Config.Volumes {
+		warnings = append(warnings, fmt.Sprintf("The image's volume %s is kept in the container's own layer: volumes are not available yet.", volume))
+	}
+	spec := engine.Spec{
+		Name: strings.TrimPrefix(name, "/"), Owner: engine.OwnerDocker, Image: img.Digest.String(),
+		Args: c.Cmd, Env: c.Env, WorkDir: c.WorkingDir, User: c.User, Groups: h.GroupAdd,
+		Hostname: c.Hostname, Domainname: c.Domainname, Labels: c.Labels,
+		TTY: c.Tty, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
+		Sysctls: h.Sysctls, AutoRemove: h.AutoRemove,
+	}
+	if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" {
+		spec.NoEntrypoint = true
+	} else {
+		spec.Entrypoint = c.Entrypoint
+	}
+	if c.StopSignal != "" {
+		if spec.StopSignal, err = engine.ParseSignal(c.StopSignal); err != nil {
+			return fail(err)
+		}
+	}
+	if c.StopTimeout != nil {
+		spec.StopGrace = graceOf(*c.StopTimeout)
+		if spec.StopGrace == 0 {
+			spec.StopGrace = 1 // a nanosecond: 0 stands for the default
+		}
+	}
+	if spec.NetworkMode, err = networkOf(body); err != nil {
+		return fail(err)
+	}
+	if spec.NetworkMode == engine.NetworkHost && spec.Hostname == "" {
+		if spec.Hostname, err = os.Hostname(); err != nil {
+			return fail(err)
+		}
+	}
+	if spec.Resources, err = resourcesOf(&h.Resources); err != nil {
+		return fail(err)
+	}
+	spec.Resources.OOMScoreAdj, spec.Resources.ShmBytes = h.OomScoreAdj, h.ShmSize
+	if size := h.StorageOpt["size"]; size != "" {
+		if spec.Resources.DiskBytes, err = units.RAMInBytes(size); err != nil {
+			return fail(fmt.Errorf("HostConfig.StorageOpt size=%s: %v: %w", size, err, errdefs.ErrInvalid))
+		}
+	}
+	if spec.Mounts, err = mountsOf(h); err != nil {
+		return fail(err)
+	}
+	if spec.Security, err = securityOf(h); err != nil {
+		return fail(err)
+	}
+	for _, addr := range h.DNS {
+		spec.DNS.Nameservers = append(spec.DNS.Nameservers, addr.String())
+	}
+	spec.DNS.Search, spec.DNS.Options, spec.DNS.Hosts = h.DNSSearch, h.DNSOptions, h.ExtraHosts
+	if spec.Log, err = logOf(h.LogConfig); err != nil {
+		return fail(err)
+	}
+	spec.Restart = restartOf(h.RestartPolicy)
+	if spec.Front, err = json.Marshal(body); err != nil {
+		return fail(err)
+	}
+	return spec, warnings, nil
+}
+
+func graceOf(seconds int) time.Duration { return time.Duration(seconds) * time.Second }
+
+// networkOf decides where the container's network is. There is no bridge network yet, and to
+// run without a network what asked for one would be a lie.
+func networkOf(body *createRequest) (engine.NetworkMode, error) {
+	mode := string(body.HostConfig.NetworkMode)
+	if body.NetworkDisabled {
+		mode = "none"
+	}
+	switch mode {
+	case "none":
+		return engine.NetworkNone, nil
+	case "host":
+		return engine.NetworkHost, nil
+	case "", "default", "bridge":
+		return "", fmt.Errorf("HostConfig.NetworkMode: the bridge network is not available yet: use `--network none` or `--network host`: %w", errdefs.ErrUnsupported)
+	}
+	return "", fmt.Errorf("HostConfig.NetworkMode %q is not available yet: use `--network none` or `--network host`: %w", mode, errdefs.ErrUnsupported)
+}
+
+func resourcesOf(r *container.Resources) (engine.Resources, error) {
+	out := engine.Resources{
+		MemoryBytes: r.Memory, MemoryReservationBytes: r.MemoryReservation,
+		CPUs: r.CpusetCpus, Mems: r.CpusetMems, BlkioWeight: r.BlkioWeight,
+	}
+	bad := func(field string, v any) (engine.Resources, error) {
+		return out, fmt.Errorf("HostConfig.%s: %v is not allowed: %w", field, v, errdefs.ErrInvalid)
+	}
+	switch {
+	case r.Memory < 0:
+		return bad("Memory", r.Memory)
+	case r.CPUShares < 0:
+		return bad("CpuShares", r.CPUShares)
+	case r.NanoCPUs < 0:
+		return bad("NanoCpus", r.NanoCPUs)
+	case r.NanoCPUs > 0 && (r.CPUQuota != 0 || r.CPUPeriod != 0):
+		return out, fmt.Errorf("conflicting options: Nano CPUs and CPU Period or Quota cannot both be set: %w", errdefs.ErrInvalid)
+	}
+	switch {
+	case r.MemorySwap < 0:
+		out.SwapBytes = r.MemorySwap
+	case r.MemorySwap == 0:
+		out.SwapBytes = r.Memory // Docker's default: as much again
+	case r.Memory == 0:
+		return out, fmt.Errorf("you should always set the Memory limit when using Memoryswap limit: %w", errdefs.ErrInvalid)
+	case r.MemorySwap < r.Memory:
+		return out, fmt.Errorf("minimum memoryswap limit should be larger than memory limit, see usage: %w", errdefs.ErrInvalid)
+	default:
+		out.SwapBytes = r.MemorySwap - r.Memory
+	}
+	if r.Memory == 0 {
+		out.SwapBytes = 0
+	}
+	out.CPUShares = uint64(r.CPUShares)
+	if r.NanoCPUs > 0 {
+		out.CPUMilli = max(r.NanoCPUs/1_000_000, 1)
+	}
+	if r.CPUPeriod != 0 {
+		out.CPUPeriod = time.Duration(r.CPUPeriod) * time.Microsecond
+	}
+	if r.CPUQuota > 0 {
+		period := r.CPUPeriod
+		if period == 0 {
+			period = 100_000
+		}
+		if period < 1000 {
+			return bad("CpuPeriod", period)
+		}
+		out.CPUMilli = r.CPUQuota * 1000 / period
+	}
+	if r.PidsLimit != nil {
+		out.PidsLimit = *r.PidsLimit
+	}
+	for _, u := range r.Ulimits {
+		if u != nil {
+			out.Ulimits = append(out.Ulimits, engine.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+		}
+	}
+	return out, nil
+}
+
+// mountsOf translates the three ways in which a client names mounts.
+func mountsOf(h *container.HostConfig) ([]engine.Mount, error) {
+	var out []engine.Mount
+	for _, bind := range h.Binds {
+		m, err := bindOf(bind)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	for _, asked := range h.Mounts {
+		m, err := mountOf(asked)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	for target, options := range h.Tmpfs {
+		m, err := tmpfsOf(target, options)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// bindOf reads SOURCE:TARGET[:OPTIONS].
+func bindOf(bind string) (engine.Mount, error) {
+	parts := strings.Split(bind, ":")
+	bad := func(why string) (engine.Mount, error) {
+		return engine.Mount{}, fmt.Errorf("HostConfig.Binds: invalid volume specification: '%s': %s: %w", bind, why, errdefs.ErrInvalid)
+	}
+	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
+		return bad("it is not SOURCE:TARGET[:OPTIONS]")
+	}
+	if !path.IsAbs(parts[0]) {
+		return engine.Mount{}, fmt.Errorf("HostConfig.Binds: volume %q: volumes are not available yet: use an absolute host path: %w", parts[0], errdefs.ErrUnsupported)
+	}
+	m := engine.Mount{Type: engine.MountBind, Source: path.Clean(parts[0]), Target: parts[1], Recursive: true, CreateSource: true}
+	if len(parts) == 2 {
+		return m, nil
+	}
+	for option := range strings.SplitSeq(parts[2], ",") {
+		switch option {
+		case "rw", "", "z", "Z", "nocopy", "cached", "delegated", "consistent": // of SELinux, volumes and macOS
+		case "ro":
+			m.ReadOnly = true
+		case "private", "rprivate", "slave", "rslave":
+			m.Propagation = option
+		case "shared", "rshared":
+			return m, fmt.Errorf("HostConfig.Binds: '%s': propagation %s is not available yet: %w", bind, option, errdefs.ErrUnsupported)
+		default:
+			return bad("invalid mode: " + option)
+		}
+	}
+	return m, nil
+}
+
+func mountOf(asked mount.Mount) (engine.Mount, error) {
+	m := engine.Mount{Source: asked.Source, Target: asked.Target, ReadOnly: asked.ReadOnly}
+	switch asked.Type {
+	case mount.TypeBind:
+		m.Type, m.Recursive = engine.MountBind, true
+		if o := asked.BindOptions; o != nil {
+			if o.Propagation == mount.PropagationShared || o.Propagation == mount.PropagationRShared {
+				return m, fmt.Errorf("HostConfig.Mounts: propagation %s is not available yet: %w", o.Propagation, errdefs.ErrUnsupported)
+			}
+			m.Propagation, m.Recursive, m.CreateSource = string(o.Propagation), !o.NonRecursive, o.CreateMountpoint
+			if o.ReadOnlyForceRecursive {
+				return m, fmt.Errorf("HostConfig.Mounts: BindOptions.ReadOnlyForceRecursive is not available yet: %w", errdefs.ErrUnsupported)
+			}
+		}
+	case mount.TypeTmpfs:
+		m.Type, m.NoSuid, m.NoDev, m.NoExec = engine.MountTmpfs, true, true, true
+		if o := asked.TmpfsOptions; o != nil {
+			m.SizeBytes, m.Mode = o.SizeBytes, uint32(o.Mode.Perm())
+			if o.Mode&os.ModeSticky != 0 || uint32(o.Mode)&0o1000 != 0 {
+				m.Mode |= 0o1000
+			}
+			for _, option := range o.Options {
+				if len(option) != 1 || !tmpfsFlag(&m, option[0]) {
+					return m, fmt.Errorf("HostConfig.Mounts: TmpfsOptions.Options %v: %w", option, errdefs.ErrUnsupported)
+				}
+			}
+		}
+	default:
+		return m, fmt.Errorf("HostConfig.Mounts: type %q is not available yet: use bind or tmpfs: %w", asked.Type, errdefs.ErrUnsupported)
+	}
+	return m, nil
+}
+
+// tmpfsOf reads `--tmpfs TARGET:OPTIONS`.
+func tmpfsOf(target, options string) (engine.Mount, error) {
+	m := engine.Mount{Type: engine.MountTmpfs, Target: target, NoSuid: true, NoDev: true, NoExec: true}
+	for option := range strings.SplitSeq(options, ",") {
+		name, value, _ := strings.Cut(option, "=")
+		var err error
+		switch name {
+		case "":
+		case "size":
+			if strings.HasSuffix(value, "%") {
+				return m, fmt.Errorf("HostConfig.Tmpfs: %s: a size in per cent is not available: %w", option, errdefs.ErrUnsupported)
+			}
+			m.SizeBytes, err = units.RAMInBytes(value)
+		case "mode":
+			var mode uint64
+			mode, err = strconv.ParseUint(value, 8, 12)
+			m.Mode = uint32(mode)
+		case "uid", "gid":
+			var id uint64
+			id, err = strconv.ParseUint(value, 10, 16)
+			if name == "uid" {
+				m.UID = uint32(id)
+			} else {
+				m.GID = uint32(id)
+			}
+		default:
+			if !tmpfsFlag(&m, option) {
+				return m, fmt.Errorf("HostConfig.Tmpfs: invalid tmpfs option %q: %w", option, errdefs.ErrInvalid)
+			}
+		}
+		if err != nil {
+			return m, fmt.Errorf("HostConfig.Tmpfs: %s: %v: %w", option, err, errdefs.ErrInvalid)
+		}
+	}
+	return m, nil
+}
+
+func tmpfsFlag(m *engine.Mount, flag string) bool {
+	switch flag {
+	case "rw":
+	case "ro":
+		m.ReadOnly = true
+	case "exec", "noexec":
+		m.NoExec = flag == "noexec"
+	case "suid", "nosuid":
+		m.NoSuid = flag == "nosuid"
+	case "dev", "nodev":
+		m.NoDev = flag == "nodev"
+	default:
+		return false
+	}
+	return true
+}
+
+func securityOf(h *container.HostConfig) (engine.Security, error) {
+	s := engine.Security{
+		Privileged: h.Privileged, HostUserns: h.UsernsMode.IsHost(), CapAdd: h.CapAdd, CapDrop: h.CapDrop, ReadonlyRootfs: h.ReadonlyRootfs,
+		// Only `--security-opt systempaths=unconfined` sends lists that are empty and not null.
+		Unmasked: h.MaskedPaths != nil && len(h.MaskedPaths) == 0 && h.ReadonlyPaths != nil && len(h.ReadonlyPaths) == 0,
+	}
+	for _, option := range h.SecurityOpt {
+		name, value, ok := strings.Cut(option, "=")
+		if !ok {
+			name, value, _ = strings.Cut(option, ":")
+		}
+		switch {
+		case name == "no-new-privileges":
+			on, err := strconv.ParseBool(value)
+			if value == "" {
+				on, err = true, nil
+			}
+			if err != nil {
+				return s, fmt.Errorf("HostConfig.SecurityOpt: invalid --security-opt %q: %w", option, errdefs.ErrInvalid)
+			}
+			s.NoNewPrivileges = on
+		case name == "seccomp" && value == "builtin":
+		case name == "seccomp":
+			s.Seccomp = value
+		case name == "apparmor" && value == "unconfined", name == "label" && value == "disable":
+		default:
+			return s, fmt.Errorf("HostConfig.SecurityOpt: %q is not available: %w", option, errdefs.ErrUnsupported)
+		}
+	}
+	return s, nil
+}
+
+func logOf(l container.LogConfig) (engine.LogConfig, error) {
+	out := engine.LogConfig{Driver: l.Type}
+	switch l.Type {
+	case "", "json-file", "none":
+	default:
+		return out, fmt.Errorf("HostConfig.LogConfig: driver %q is not available: use json-file or none: %w", l.Type, errdefs.ErrUnsupported)
+	}
+	for name, value := range l.Config {
+		var err error
+		switch {
+		case l.Type == "none":
+			err = fmt.Errorf("the driver none has no options")
+		case name == "max-size":
+			out.MaxBytes, err = units.FromHumanSize(value)
+		case name == "max-file":
+			out.MaxFiles, err = strconv.Atoi(value)
+		default:
+			return out, fmt.Errorf("HostConfig.LogConfig: option %q is not available: %w", name, errdefs.ErrUnsupported)
+		}
+		if err != nil || out.MaxFiles < 0 || out.MaxBytes < 0 {
+			return out, fmt.Errorf("HostConfig.LogConfig: %s=%s: %v: %w", name, value, err, errdefs.ErrInvalid)
+		}
+	}
+	return out, nil
+}
+
+func restartOf(p container.RestartPolicy) engine.RestartPolicy {
+	return engine.RestartPolicy{Mode: engine.RestartMode(p.Name), MaxRetries: p.MaximumRetryCount}
+}

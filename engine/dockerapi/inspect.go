@@ -1,0 +1,393 @@
+package dockerapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+
+	"novaagent/engine"
+	"novaagent/engine/errdefs"
+)
+
+// inspectResponse has the fields at the top of NetworkSettings that were dropped in 1.52.
+type inspectResponse struct {
+	container.InspectResponse
+	NetworkSettings networkSettings
+}
+
+type networkSettings struct {
+	*container.NetworkSettings
+	Bridge                 string
+	HairpinMode            bool
+	LinkLocalIPv6Address   string
+	LinkLocalIPv6PrefixLen int
+	EndpointID             string
+	Gateway                string
+	GlobalIPv6Address      string
+	GlobalIPv6PrefixLen    int
+	IPAddress              string
+	IPPrefixLen            int
+	IPv6Gateway            string
+	MacAddress             string
+}
+
+// stateOf is the container's state as Docker names it.
+func stateOf(c *engine.Container) container.ContainerState {
+	switch c.State {
+	case engine.Creating, engine.Created:
+		return container.StateCreated
+	case engine.Running:
+		return container.StateRunning
+	case engine.Paused:
+		return container.StatePaused
+	case engine.Restarting:
+		return container.StateRestarting
+	case engine.Removing:
+		if c.Error != "" {
+			return container.StateDead
+		}
+		return container.StateRemoving
+	}
+	return container.StateExited
+}
+
+func (s *server) containerInspect(r *request) error {
+	c, err := s.engine.Inspect(r.vars["id"])
+	if err != nil {
+		return err
+	}
+	asked, err := requestOf(&c)
+	if err != nil {
+		return err
+	}
+	answer := inspectResponse{
+		InspectResponse: container.InspectResponse{
+			ID: c.ID, Created: c.Created.Format(time.RFC3339Nano), Name: "/" + c.Spec.Name,
+			Path: c.Process.Args[0], Args: c.Process.Args[1:],
+			Image: c.ImageConfigDigest, RestartCount: c.Restarts,
+			Driver: "overlay", Platform: "linux",
+			ResolvConfPath: s.engine.FilePath(c.ID, "resolv.conf"), HostnamePath: s.engine.FilePath(c.ID, "hostname"),
+			HostsPath: s.engine.FilePath(c.ID, "hosts"),
+			State:     inspectState(&c), HostConfig: asked.HostConfig, Config: s.configOf(&c, asked),
+			Mounts: mountPoints(&c),
+		},
+	}
+	if c.Spec.Log.Driver != "none" {
+		answer.LogPath = s.engine.LogPath(c.ID)
+	}
+	if ids := s.engine.ExecIDs(c.ID); len(ids) > 0 {
+		answer.ExecIDs = ids
+	}
+	if r.boolean("size", false) {
+		written, err := s.engine.WrittenBytes(r.Context(), c.ID)
+		if err != nil {
+			return err
+		}
+		total := written + s.imageSize(&c)
+		answer.SizeRw, answer.SizeRootFs = &written, &total
+	}
+	networks := networksOf(&c)
+	answer.NetworkSettings.NetworkSettings = &container.NetworkSettings{Networks: networks, Ports: network.PortMap{}}
+	if len(c.Spec.Endpoints) > 0 {
+		ep := c.Spec.Endpoints[0]
+		settings := endpointSettings(&c, 0)
+		answer.NetworkSettings.EndpointID, answer.NetworkSettings.MacAddress = ep.ID, ep.MAC
+		answer.NetworkSettings.IPAddress, answer.NetworkSettings.IPPrefixLen = text(settings.IPAddress), settings.IPPrefixLen
+		answer.NetworkSettings.Gateway, answer.NetworkSettings.IPv6Gateway = text(settings.Gateway), text(settings.IPv6Gateway)
+		answer.NetworkSettings.GlobalIPv6Address, answer.NetworkSettings.GlobalIPv6PrefixLen = text(settings.GlobalIPv6Address), settings.GlobalIPv6PrefixLen
+	}
+	return r.reply(http.StatusOK, answer)
+}
+
+// text is v's text, "" for the zero address.
+func text(v interface {
+	IsValid() bool
+	String() string
+}) string {
+	if !v.IsValid() {
+		return ""
+	}
+	return v.String()
+}
+
+func inspectState(c *engine.Container) *container.State {
+	at := func(t time.Time) string {
+		if t.IsZero() {
+			return "0001-01-01T00:00:00Z"
+		}
+		return t.Format(time.RFC3339Nano)
+	}
+	return &container.State{
+		Status: stateOf(c), Running: c.State.Live(), Paused: c.State == engine.Paused,
+		Restarting: c.State == engine.Restarting, OOMKilled: c.Exit.OOMKilled,
+		Dead: stateOf(c) == container.StateDead, Pid: c.PID, ExitCode: c.Exit.Code, Error: c.Error,
+		StartedAt: at(c.Started), FinishedAt: at(c.Finished),
+	}
+}
+
+// requestOf is what a client asked for when it made c; for those of another door, what
+// it would have asked for.
+func requestOf(c *engine.Container) (*createRequest, error) {
+	if c.Spec.Owner == engine.OwnerDocker && c.Spec.Front != nil {
+		var asked createRequest
+		if err := json.Unmarshal(c.Spec.Front, &asked); err != nil {
+			return nil, fmt.Errorf("container %s: its request: %w", c.Spec.Name, err)
+		}
+		return &asked, nil
+	}
+	r := &c.Spec.Resources
+	h := &container.HostConfig{
+		NetworkMode:   container.NetworkMode(c.Spec.NetworkMode),
+		LogConfig:     container.LogConfig{Type: "json-file", Config: map[string]string{}},
+		RestartPolicy: container.RestartPolicy{Name: "no"},
+		Resources: container.Resources{
+			Memory: r.MemoryBytes, NanoCPUs: r.CPUMilli * 1_000_000, CPUShares: int64(r.CPUShares), CpusetCpus: r.CPUs,
+			MemorySwap: r.MemoryBytes + r.SwapBytes, PidsLimit: &r.PidsLimit,
+		},
+		ReadonlyRootfs: c.Spec.Security.ReadonlyRootfs,
+	}
+	return &createRequest{Config: &container.Config{Image: c.Spec.Image}, HostConfig: h}, nil
+}
+
+// configOf is the configuration as it took effect.
+func (s *server) configOf(c *engine.Container, asked *createRequest) *container.Config {
+	config := *asked.Config
+	config.Hostname = c.Spec.Hostname
+	if config.Hostname == "" {
+		config.Hostname = c.ID[:12]
+	}
+	config.Domainname = c.Spec.Domainname
+	config.Env, config.WorkingDir, config.User = c.Process.Env, c.Process.WorkDir, c.Process.User
+	config.Tty, config.OpenStdin, config.StdinOnce = c.Spec.TTY, c.Spec.OpenStdin, c.Spec.StdinOnce
+	config.Labels = map[string]string{}
+	if img, err := s.engine.Images().Get(c.ImageDigest); err == nil {
+		image := img.Config.Config
+		if len(config.Entrypoint) == 0 && !c.Spec.NoEntrypoint {
+			config.Entrypoint = image.Entrypoint
+			if len(config.Cmd) == 0 {
+				config.Cmd = image.Cmd
+			}
+		}
+		for k, v := range image.Labels {
+			config.Labels[k] = v
+		}
+	}
+	for k, v := range c.Spec.Labels {
+		config.Labels[k] = v
+	}
+	if c.Spec.Owner != engine.OwnerDocker {
+		config.Cmd, config.Image = c.Process.Args, s.imageName(c)
+	}
+	return &config
+}
+
+func mountPoints(c *engine.Container) []container.MountPoint {
+	points := []container.MountPoint{}
+	for _, m := range c.Spec.Mounts {
+		p := container.MountPoint{
+			Type: mount.Type(m.Type), Source: m.Source, Destination: path.Clean(m.Target), RW: !m.ReadOnly,
+			Propagation: mount.Propagation(m.Propagation),
+		}
+		if m.Type == engine.MountBind && p.Propagation == "" {
+			p.Propagation = mount.PropagationRPrivate
+		}
+		if m.ReadOnly {
+			p.Mode = "ro"
+		}
+		points = append(points, p)
+	}
+	return points
+}
+
+// networksOf are the container's networks by name.
+func networksOf(c *engine.Container) map[string]*network.EndpointSettings {
+	out := map[string]*network.EndpointSettings{}
+	if c.Spec.NetworkMode != engine.NetworkEndpoints {
+		id := networkIDs[string(c.Spec.NetworkMode)]
+		out[string(c.Spec.NetworkMode)] = &network.EndpointSettings{NetworkID: id}
+		return out
+	}
+	for i, ep := range c.Spec.Endpoints {
+		// Neutron's ports are this node's to plug, not to name: the port's ID stands for the network.
+		out[ep.ID] = endpointSettings(c, i)
+	}
+	return out
+}
+
+func endpointSettings(c *engine.Container, i int) *network.EndpointSettings {
+	ep := c.Spec.Endpoints[i]
+	s := &network.EndpointSettings{EndpointID: ep.ID, NetworkID: ep.ID, Gateway: ep.Gateway4, IPv6Gateway: ep.Gateway6}
+	_ = s.MacAddress.UnmarshalText([]byte(ep.MAC)) // it was validated
+	for _, a := range ep.Addresses {
+		switch {
+		case a.Addr().Is4() && !s.IPAddress.IsValid():
+			s.IPAddress, s.IPPrefixLen = a.Addr(), a.Bits()
+		case a.Addr().Is6() && !s.GlobalIPv6Address.IsValid():
+			s.GlobalIPv6Address, s.GlobalIPv6PrefixLen = a.Addr(), a.Bits()
+		}
+	}
+	return s
+}
+
+// imageName is what c's image is called: the name that was asked for, else one it has.
+func (s *server) imageName(c *engine.Container) string {
+	if c.Spec.Owner == engine.OwnerDocker {
+		if asked, err := requestOf(c); err == nil && asked.Config.Image != "" {
+			return asked.Config.Image
+		}
+	}
+	if img, err := s.engine.Images().Get(c.ImageDigest); err == nil && len(img.Names) > 0 {
+		return familiar(img.Names[0])
+	}
+	return c.ImageConfigDigest
+}
+
+func (s *server) imageSize(c *engine.Container) int64 {
+	img, err := s.engine.Images().Get(c.ImageDigest)
+	if err != nil {
+		return 0
+	}
+	return img.Size
+}
+
+var listFilters = []string{"ancestor", "before", "exited", "expose", "health", "id", "isolation", "is-task", "label",
+	"name", "network", "publish", "since", "status", "volume"}
+
+func (s *server) containerList(r *request) error {
+	f, err := r.filters(listFilters...)
+	if err != nil {
+		return err
+	}
+	limit, err := r.number("limit", 0)
+	if err != nil {
+		return err
+	}
+	for _, v := range f["status"] {
+		if err := container.ValidateContainerState(container.ContainerState(v)); err != nil {
+			return fmt.Errorf("invalid filter 'status=%s': %w", v, errdefs.ErrInvalid)
+		}
+	}
+	all := r.boolean("all", false) || limit > 0 || len(f["status"]) > 0 || len(f["exited"]) > 0
+	list := s.engine.List()
+	if list, err = s.bounded(list, f); err != nil {
+		return err
+	}
+	out := []container.Summary{}
+	for i := range list {
+		c := &list[i]
+		if c.State == engine.Creating || !all && !c.State.Live() && c.State != engine.Restarting {
+			continue
+		}
+		if !s.fits(c, f) {
+			continue
+		}
+		summary := s.summary(c)
+		if r.boolean("size", false) {
+			if summary.SizeRw, err = s.engine.WrittenBytes(r.Context(), c.ID); err != nil {
+				continue // removed meanwhile
+			}
+			summary.SizeRootFs = summary.SizeRw + s.imageSize(c)
+		}
+		out = append(out, summary)
+		if limit > 0 && len(out) == limit {
+			break
+		}
+	}
+	return r.reply(http.StatusOK, out)
+}
+
+// bounded applies the filters before and since, which name a container.
+func (s *server) bounded(list []engine.Container, f filters) ([]engine.Container, error) {
+	for field, keep := range map[string]func(c, mark engine.Container) bool{
+		"before": func(c, mark engine.Container) bool { return c.Created.Before(mark.Created) },
+		"since":  func(c, mark engine.Container) bool { return c.Created.After(mark.Created) },
+	} {
+		for _, ref := range f[field] {
+			mark, err := s.engine.Inspect(ref)
+			if err != nil {
+				return nil, err
+			}
+			list = slices.DeleteFunc(list, func(c engine.Container) bool { return !keep(c, mark) })
+		}
+	}
+	return list, nil
+}
+
+func (s *server) fits(c *engine.Container, f filters) bool {
+	return f.any("id", func(v string) bool { return strings.HasPrefix(c.ID, v) }) &&
+		f.any("name", func(v string) bool {
+			v = strings.TrimPrefix(v, "^/")
+			exact := strings.TrimPrefix(strings.TrimSuffix(strings.TrimPrefix(v, "^"), "$"), "/")
+			if strings.HasSuffix(v, "$") {
+				return strings.HasSuffix(c.Spec.Name, exact) && (!strings.HasPrefix(v, "^") || c.Spec.Name == exact)
+			}
+			return strings.Contains(c.Spec.Name, exact)
+		}) &&
+		f.any("status", func(v string) bool { return v == string(stateOf(c)) }) &&
+		f.any("exited", func(v string) bool {
+			code, err := strconv.Atoi(v)
+			return err == nil && c.State == engine.Stopped && c.Exit.Code == code
+		}) &&
+		f.any("ancestor", func(v string) bool {
+			img, err := s.engine.Images().Get(v)
+			return err == nil && img.Digest.String() == c.ImageDigest
+		}) &&
+		f.any("network", func(v string) bool {
+			_, ok := networksOf(c)[v]
+			return ok || v == networkIDs[string(c.Spec.NetworkMode)]
+		}) &&
+		f.any("health", func(v string) bool { return v == string(container.NoHealthcheck) }) &&
+		f.any("isolation", func(v string) bool { return v == "default" }) &&
+		f.any("is-task", func(v string) bool { return v == "false" }) &&
+		f.any("volume", func(v string) bool {
+			return slices.ContainsFunc(c.Spec.Mounts, func(m engine.Mount) bool { return m.Source == v || path.Clean(m.Target) == v })
+		}) &&
+		len(f["publish"]) == 0 && len(f["expose"]) == 0 &&
+		f.labels(c.Spec.Labels)
+}
+
+func (s *server) summary(c *engine.Container) container.Summary {
+	labels := c.Spec.Labels
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	out := container.Summary{
+		ID: c.ID, Names: []string{"/" + c.Spec.Name}, Image: s.imageName(c), ImageID: c.ImageConfigDigest,
+		Command: strings.Join(c.Process.Args, " "), Created: c.Created.Unix(), Ports: []container.PortSummary{},
+		Labels: labels, State: stateOf(c), Status: statusText(c, time.Now()),
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: networksOf(c)},
+		Mounts:          mountPoints(c),
+	}
+	out.HostConfig.NetworkMode = string(c.Spec.NetworkMode)
+	return out
+}
+
+// statusText is the column STATUS of docker ps.
+func statusText(c *engine.Container, now time.Time) string {
+	since := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
+	switch stateOf(c) {
+	case container.StateCreated:
+		return "Created"
+	case container.StateRunning:
+		return "Up " + since(c.Started)
+	case container.StatePaused:
+		return "Up " + since(c.Started) + " (Paused)"
+	case container.StateRestarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", c.Exit.Code, since(c.Finished))
+	case container.StateRemoving:
+		return "Removal In Progress"
+	case container.StateDead:
+		return "Dead"
+	}
+	return fmt.Sprintf("Exited (%d) %s ago", c.Exit.Code, since(c.Finished))
+}

@@ -1,0 +1,98 @@
+package dockerapi
+
+import "net/http"
+
+// handler answers a request; an error that it returns is answered by the server.
+type handler func(*server, *request) error
+
+// route is one line of the table. A pattern's {id} is one segment, {name} one or more.
+type route struct {
+	method  string
+	pattern string
+	handle  handler
+	// changes says what the openstack command for it is called, if it changes a
+	// container: on those of Nova it is refused. See owner.go.
+	changes change
+}
+
+// routes are what is served, in the order of Docker's reference.
+var routes = []route{
+	{http.MethodGet, "/_ping", (*server).ping, none},
+	{http.MethodHead, "/_ping", (*server).ping, none},
+	{http.MethodGet, "/version", (*server).version, none},
+	{http.MethodGet, "/info", (*server).info, none},
+	{http.MethodGet, "/events", (*server).events, none},
+
+	{http.MethodGet, "/containers/json", (*server).containerList, none},
+	{http.MethodPost, "/containers/create", (*server).containerCreate, none},
+	{http.MethodGet, "/containers/{id}/json", (*server).containerInspect, none},
+	{http.MethodGet, "/containers/{id}/top", (*server).containerTop, none},
+	{http.MethodGet, "/containers/{id}/logs", (*server).containerLogs, none},
+	{http.MethodGet, "/containers/{id}/stats", (*server).containerStats, none},
+	{http.MethodPost, "/containers/{id}/resize", (*server).containerResize, none},
+	{http.MethodPost, "/containers/{id}/start", (*server).containerStart, start},
+	{http.MethodPost, "/containers/{id}/stop", (*server).containerStop, stop},
+	{http.MethodPost, "/containers/{id}/restart", (*server).containerRestart, reboot},
+	{http.MethodPost, "/containers/{id}/kill", (*server).containerKill, stop},
+	{http.MethodPost, "/containers/{id}/update", (*server).containerUpdate, resize},
+	{http.MethodPost, "/containers/{id}/rename", (*server).containerRename, rename},
+	{http.MethodPost, "/containers/{id}/pause", (*server).containerPause, pause},
+	{http.MethodPost, "/containers/{id}/unpause", (*server).containerUnpause, unpause},
+	{http.MethodPost, "/containers/{id}/attach", (*server).containerAttach, none},
+	{http.MethodPost, "/containers/{id}/wait", (*server).containerWait, none},
+	{http.MethodDelete, "/containers/{id}", (*server).containerRemove, remove},
+	{http.MethodPost, "/containers/{id}/exec", (*server).execCreate, none},
+	{http.MethodPost, "/exec/{id}/start", (*server).execStart, none},
+	{http.MethodPost, "/exec/{id}/resize", (*server).execResize, none},
+	{http.MethodGet, "/exec/{id}/json", (*server).execInspect, none},
+
+	{http.MethodGet, "/images/json", (*server).imageList, none},
+	{http.MethodPost, "/images/load", (*server).imageLoad, none},
+	{http.MethodGet, "/images/{name}/json", (*server).imageInspect, none},
+	{http.MethodGet, "/images/{name}/history", (*server).imageHistory, none},
+	{http.MethodPost, "/images/{name}/tag", (*server).imageTag, none},
+	{http.MethodDelete, "/images/{name}", (*server).imageRemove, none},
+
+	{http.MethodGet, "/networks", (*server).networkList, none},
+	{http.MethodGet, "/networks/{id}", (*server).networkInspect, none},
+
+	// Docker has these; here they come later. They answer 501 with the reason.
+	{http.MethodPost, "/build", later("building images is not available yet: load one with `docker load`"), none},
+	{http.MethodPost, "/session", later("building images is not available yet: load one with `docker load`"), none},
+	{http.MethodPost, "/images/create", later("pulling and importing images is not available yet: load one with `docker load`"), none},
+	{http.MethodGet, "/images/search", later("searching a registry is not available yet"), none},
+	{http.MethodPost, "/images/prune", later("pruning images is not available yet: use `docker image rm`"), none},
+	{http.MethodGet, "/images/get", later("saving images is not available yet"), none},
+	{http.MethodGet, "/images/{name}/get", later("saving images is not available yet"), none},
+	{http.MethodPost, "/images/{name}/push", later("pushing images is not available yet"), none},
+	{http.MethodPost, "/commit", later("committing containers is not available yet"), none},
+	{http.MethodPost, "/auth", later("registry logins are not available yet"), none},
+	{http.MethodGet, "/distribution/{name}/json", later("asking registries is not available yet"), none},
+	{http.MethodGet, "/system/df", later("disk usage is not available yet"), none},
+	{http.MethodPost, "/containers/prune", later("pruning containers is not available yet: use `docker rm`"), none},
+	{http.MethodGet, "/containers/{id}/changes", later("the changes of a container are not available yet"), none},
+	{http.MethodGet, "/containers/{id}/export", later("exporting containers is not available yet"), none},
+	{http.MethodGet, "/containers/{id}/attach/ws", later("attaching by websocket is not available: use POST /containers/{id}/attach"), none},
+	{http.MethodHead, "/containers/{id}/archive", later("copying files is not available yet"), none},
+	{http.MethodGet, "/containers/{id}/archive", later("copying files is not available yet"), none},
+	{http.MethodPut, "/containers/{id}/archive", later("copying files is not available yet"), none},
+	{http.MethodPost, "/networks/create", later("user-defined networks are not available yet: use `--network none` or `--network host`"), none},
+	{http.MethodPost, "/networks/prune", later("user-defined networks are not available yet"), none},
+	{http.MethodPost, "/networks/{id}/connect", later("user-defined networks are not available yet"), none},
+	{http.MethodPost, "/networks/{id}/disconnect", later("user-defined networks are not available yet"), none},
+	{http.MethodDelete, "/networks/{id}", later("user-defined networks are not available yet"), none},
+	{http.MethodGet, "/volumes", later("volumes are not available yet: use bind mounts or `--tmpfs`"), none},
+	{http.MethodPost, "/volumes/create", later("volumes are not available yet: use bind mounts or `--tmpfs`"), none},
+	{http.MethodPost, "/volumes/prune", later("volumes are not available yet"), none},
+	{http.MethodGet, "/volumes/{id}", later("volumes are not available yet: use bind mounts or `--tmpfs`"), none},
+	{http.MethodDelete, "/volumes/{id}", later("volumes are not available yet"), none},
+	{http.MethodGet, "/plugins", later("plug-ins are not available yet"), none},
+	{http.MethodGet, "/swarm", notASwarm, none},
+	{http.MethodPost, "/swarm/init", notASwarm, none},
+	{http.MethodPost, "/swarm/join", notASwarm, none},
+	{http.MethodGet, "/nodes", notASwarm, none},
+	{http.MethodGet, "/services", notASwarm, none},
+	{http.MethodGet, "/tasks", notASwarm, none},
+	{http.MethodGet, "/secrets", notASwarm, none},
+	{http.MethodGet, "/configs", notASwarm, none},
+}

@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// eventsKept is how many events are remembered for replay.
+	eventsKept = 1024
+	// eventsBehind is how many a subscriber may be behind before it is dropped.
+	eventsBehind = 4096
+)
+
+// eventLog remembers the latest events and passes new ones on.
+type eventLog struct {
+	mu   sync.Mutex
+	seq  uint64
+	ring []Event // oldest first, at most eventsKept
+	subs map[*subscription]struct{}
+}
+
+type subscription struct {
+	queue  []Event // guarded by eventLog.mu
+	wake   chan struct{}
+	behind bool // guarded by eventLog.mu
+}
+
+func newEventLog() *eventLog { return &eventLog{subs: map[*subscription]struct{}{}} }
+
+func (l *eventLog) emit(ev Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seq++
+	ev.Seq = l.seq
+	if len(l.ring) == eventsKept {
+		l.ring = append(l.ring[:0:0], l.ring[eventsKept/4:]...)
+	}
+	l.ring = append(l.ring, ev)
+	for s := range l.subs {
+		if len(s.queue) >= eventsBehind {
+			s.behind = true
+		} else {
+			s.queue = append(s.queue, ev)
+		}
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Subscribe returns a channel of the events from since on: those remembered of the time at or after it, if
+// it is not zero, and then the new ones. No event between is missed. The channel
+// is closed when ctx ends, when the engine closes, and when the receiver
+// falls too far behind.
+func (e *Engine) Subscribe(ctx context.Context, since time.Time) <-chan Event {
+	l := e.events
+	s := &subscription{wake: make(chan struct{}, 1)}
+	l.mu.Lock()
+	if !since.IsZero() {
+		for _, ev := range l.ring {
+			if !ev.Time.Before(since) {
+				s.queue = append(s.queue, ev)
+			}
+		}
+	}
+	if len(s.queue) > 0 {
+		s.wake <- struct{}{}
+	}
+	l.subs[s] = struct{}{}
+	l.mu.Unlock()
+	out := make(chan Event)
+	if !e.spawn("events", "", func(engine context.Context) { l.feed(ctx, engine, s, out) }) {
+		close(out)
+	}
+	return out
+}
+
+// feed passes s's queue on. It ends with the subscriber's context or the engine's.
+func (l *eventLog) feed(ctx, engine context.Context, s *subscription, out chan<- Event) {
+	defer close(out)
+	defer func() {
+		l.mu.Lock()
+		delete(l.subs, s)
+		l.mu.Unlock()
+	}()
+	for {
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return
+		case <-engine.Done():
+			return
+		}
+		l.mu.Lock()
+		queue, end := s.queue, s.behind
+		s.queue = nil
+		l.mu.Unlock()
+		for _, ev := range queue {
+			select {
+			case out <- ev:
+			case <-ctx.Done():
+				return
+			case <-engine.Done():
+				return
+			}
+		}
+		if end {
+			return
+		}
+	}
+}
+
+// emit tells of something that happened to t, after move has made it visible.
+func (e *Engine) emit(t *tracked, action Action, detail func(*Event)) {
+	rec := e.record(t)
+	ev := Event{
+		Time: time.Now(), Action: action,
+		ID: rec.ID, Name: rec.Spec.Name, Owner: rec.Spec.Owner, Image: rec.Spec.Image,
+		State: rec.State, Labels: rec.Spec.Labels,
+	}
+	if detail != nil {
+		detail(&ev)
+	}
+	e.events.emit(ev)
+}

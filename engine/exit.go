@@ -1,0 +1,102 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"syscall"
+	"time"
+
+	"novaagent/engine/errdefs"
+	"novaagent/engine/runtime"
+)
+
+// watch waits for the end of t's process in a goroutine of its own. The caller holds t's lock.
+func (e *Engine) watch(t *tracked, task *runtime.Task) {
+	e.spawn("watch", t.id, func(ctx context.Context) {
+		select {
+		case <-task.Done():
+		case <-ctx.Done():
+			return
+		}
+		unlock, err := e.locks.lock(ctx, t.id)
+		if err != nil {
+			return // the engine closes; the next one finds the exit
+		}
+		then := e.reap(ctx, t, task)
+		unlock()
+		if then != nil {
+			then()
+		}
+	})
+}
+
+// reap records how task ended and clears up after it, unless somebody did. The caller holds t's
+// lock, and calls the function that is returned, if any, without it.
+func (e *Engine) reap(ctx context.Context, t *tracked, task *runtime.Task) (then func()) {
+	if t.task != task {
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
+	// Done is closed or the task was killed, so this doesn't block for long.
+	end, err := task.Wait(ctx)
+	if err != nil {
+		e.log.Error("a container's exit is not known", "container_id", t.id, "error", err)
+		end = runtime.Exit{Code: 255, Lost: true, At: time.Now()}
+	}
+	exit := exitOf(end)
+	rec := e.record(t)
+	to, delay := Stopped, time.Duration(0)
+	if rec.wantsRestart(exit) {
+		if end.At.Sub(rec.Started) >= restartSettled {
+			t.attempt = 0
+		}
+		to, delay = Restarting, restartDelay(t.attempt)
+		t.attempt++
+	}
+	t.task = nil
+	e.observe(t, to, lazy, func(c *Container) {
+		c.Exit, c.Finished, c.PID = exit, end.At.UTC(), 0
+	})
+	e.dropExecs(t.id)
+	if exit.OOMKilled {
+		e.emit(t, ActionOOM, nil)
+	}
+	e.emit(t, ActionDie, func(ev *Event) { ev.Exit = exit })
+
+	// The shim's record of the exit goes with the task; ours must be on the disk by then.
+	if !rec.Spec.AutoRemove {
+		err = e.db.Sync()
+	}
+	if err := errors.Join(err, task.Delete(ctx)); err != nil {
+		e.log.Error("clearing up after a container's process", "container_id", t.id, "error", err)
+	}
+	switch {
+	case to == Restarting:
+		return func() { e.restartLater(t, delay) }
+	case rec.Spec.AutoRemove:
+		return func() { e.autoRemove(t) }
+	}
+	return nil
+}
+
+func exitOf(x runtime.Exit) Exit {
+	return Exit{Code: x.Code, Signal: syscall.Signal(x.Signal), OOMKilled: x.OOMKilled, Lost: x.Lost}
+}
+
+// autoRemove removes a container that asked for it, now that it has ended.
+func (e *Engine) autoRemove(t *tracked) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(e.ctx), undoTimeout)
+	defer cancel()
+	if err := e.removeIfThere(ctx, t.id); err != nil {
+		e.log.Error("removing a container that has ended", "container_id", t.id, "error", err)
+	}
+}
+
+// removeIfThere removes a container that somebody else may have removed.
+func (e *Engine) removeIfThere(ctx context.Context, id string) error {
+	err := e.Remove(ctx, id, RemoveOptions{Force: true})
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,367 @@
+package engine
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"novaagent/engine/errdefs"
+	"novaagent/engine/kernel"
+)
+
+// LogsOptions say which lines of a log are wanted.
+type LogsOptions struct {
+	Stdout, Stderr bool
+	// Since and Until bound the lines' time unless zero.
+	Since, Until time.Time
+	// Tail is how many of the latest lines to begin with; negative for all. Lines of an
+	// unwanted stream count, as with Docker's json-file.
+	Tail int
+	// Follow goes on with new lines until the container has ended.
+	Follow bool
+}
+
+// LogLine is a line of a log, or a piece of a line that was long.
+type LogLine struct {
+	Time   time.Time
+	Stream string // "stdout" or "stderr"
+	Text   []byte // with its newline, if it ends with one; valid until the callback returns
+}
+
+// Logs calls f with each wanted line, until there is none, ctx ends (which is no error when
+// following) or f fails. ErrUnsupported: the container's log driver keeps none.
+func (e *Engine) Logs(ctx context.Context, ref string, o LogsOptions, f func(LogLine) error) error {
+	t, err := e.find(ref)
+	if err != nil {
+		return err
+	}
+	if rec := e.record(t); rec.Spec.Log.Driver == "none" {
+		return fmt.Errorf("configured logging driver does not support reading: %w", errdefs.ErrUnsupported)
+	}
+	r := &logReader{path: e.logPath(t.id), options: o, emit: f}
+	defer r.close()
+	if o.Follow {
+		// Before the first read, so that no change is missed.
+		if r.watch, err = kernel.WatchDir(filepath.Dir(r.path)); err != nil {
+			e.log.Warn("following a log by looking at intervals", "container_id", t.id, "error", err)
+			r.watch = nil
+		}
+	}
+	if err := r.start(); err != nil {
+		return fmt.Errorf("container %s: logs: %w", short(t.id), err)
+	}
+	for {
+		// Asked before the read: what was written before the end is read after it.
+		e.mu.RLock()
+		live, changed := t.rec.State.Live() || t.rec.State == Restarting, t.changed
+		e.mu.RUnlock()
+		done, err := r.readAll(ctx)
+		switch {
+		case err != nil:
+			return fmt.Errorf("container %s: logs: %w", short(t.id), err)
+		case done || !o.Follow || !live:
+			return nil
+		}
+		if !r.wait(ctx, e.ctx, changed) {
+			return nil
+		}
+	}
+}
+
+// maxLogEntry bounds a line of a log file; the shim splits longer ones at 16 KiB,
+// which JSON's escapes can make six times as long.
+const maxLogEntry = 1 << 20
+
+// logReader reads a json-file log with its rotated predecessors.
+type logReader struct {
+	path    string
+	options LogsOptions
+	emit    func(LogLine) error
+	watch   *kernel.DirWatch
+	older   []string // rotated files that are to be read first, the oldest first
+	file    *os.File
+	buf     *bufio.Reader
+	partial []byte // the beginning of an entry that is being written
+}
+
+func (r *logReader) close() {
+	if r.file != nil {
+		r.file.Close()
+	}
+	if r.watch != nil {
+		r.watch.Close()
+	}
+}
+
+// start opens the file to begin with, at the place that Tail means.
+func (r *logReader) start() error {
+	files := r.files()
+	if len(files) == 0 {
+		return nil
+	}
+	offset := int64(0)
+	if r.options.Tail >= 0 {
+		var err error
+		if files, offset, err = tailStart(files, r.options.Tail); err != nil {
+			return err
+		}
+	}
+	r.older = files[1:]
+	return r.open(files[0], offset)
+}
+
+// files are the log's files, the oldest first.
+func (r *logReader) files() []string {
+	var files []string
+	if _, err := os.Stat(r.path); err == nil {
+		files = append(files, r.path)
+	}
+	for i := 1; ; i++ {
+		older := r.path + "." + strconv.Itoa(i)
+		if _, err := os.Stat(older); err != nil {
+			break
+		}
+		files = append([]string{older}, files...)
+	}
+	return files
+}
+
+func (r *logReader) open(path string, offset int64) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Seek(offset, io.SeekStart); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if r.file != nil {
+		r.file.Close()
+	}
+	r.file, r.partial = f, nil
+	if r.buf == nil {
+		r.buf = bufio.NewReaderSize(f, 64<<10)
+	} else {
+		r.buf.Reset(f)
+	}
+	return nil
+}
+
+// readAll passes on all there is. done means that no later line is wanted.
+func (r *logReader) readAll(ctx context.Context) (done bool, err error) {
+	for {
+		if r.file != nil {
+			if done, err := r.readFile(ctx); done || err != nil {
+				return done, err
+			}
+		}
+		next, err := r.next()
+		if err != nil || !next {
+			return false, err
+		}
+	}
+}
+
+// next opens the file that follows the one that was read to its end, if there is one.
+func (r *logReader) next() (bool, error) {
+	for len(r.older) > 0 {
+		path := r.older[0]
+		r.older = r.older[1:]
+		if err := r.open(path, 0); !errors.Is(err, fs.ErrNotExist) {
+			return true, err
+		}
+	}
+	latest, err := os.Stat(r.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // not begun, or just being rotated
+	}
+	if err != nil {
+		return false, err
+	}
+	if r.file == nil {
+		return true, r.open(r.path, 0)
+	}
+	mine, err := r.file.Stat()
+	if err != nil || os.SameFile(mine, latest) {
+		return false, err
+	}
+	// It was rotated. What was written to ours until then has to be read first.
+	if more, err := r.hasMore(mine.Size()); more || err != nil {
+		return more, err
+	}
+	// More than one rotation may have happened: go on after ours, if it is still there.
+	files := r.files()
+	for i, path := range files {
+		if info, err := os.Stat(path); err == nil && os.SameFile(info, mine) {
+			files = files[i+1:]
+			break
+		}
+	}
+	if len(files) == 0 {
+		return false, nil
+	}
+	r.older = files[1:]
+	return true, r.open(files[0], 0)
+}
+
+func (r *logReader) hasMore(size int64) (bool, error) {
+	at, err := r.file.Seek(0, io.SeekCurrent)
+	return at-int64(r.buf.Buffered()) < size, err
+}
+
+// readFile passes on the whole entries up to the end of the file.
+func (r *logReader) readFile(ctx context.Context) (done bool, err error) {
+	for {
+		if ctx.Err() != nil {
+			return true, nil
+		}
+		line, err := r.buf.ReadSlice('\n')
+		if len(r.partial) > 0 || err != nil {
+			r.partial = append(r.partial, line...)
+			line = r.partial
+		}
+		switch {
+		case errors.Is(err, bufio.ErrBufferFull):
+			if len(r.partial) > maxLogEntry {
+				r.partial = r.partial[:0] // of no shim
+			}
+			continue
+		case errors.Is(err, io.EOF):
+			return false, nil // the partial entry is kept until there is more
+		case err != nil:
+			return false, err
+		}
+		done, err := r.entry(line)
+		r.partial = r.partial[:0]
+		if done || err != nil {
+			return done, err
+		}
+	}
+}
+
+// entry passes one line of the file on, if it is wanted.
+func (r *logReader) entry(line []byte) (done bool, err error) {
+	var j struct {
+		Log    string    `json:"log"`
+		Stream string    `json:"stream"`
+		Time   time.Time `json:"time"`
+	}
+	if err := json.Unmarshal(line, &j); err != nil {
+		return false, nil // torn by a crash of the machine
+	}
+	o := &r.options
+	switch {
+	case !o.Until.IsZero() && j.Time.After(o.Until):
+		return true, nil
+	case !o.Since.IsZero() && j.Time.Before(o.Since),
+		j.Stream == "stdout" && !o.Stdout, j.Stream == "stderr" && !o.Stderr:
+		return false, nil
+	}
+	return false, r.emit(LogLine{Time: j.Time, Stream: j.Stream, Text: []byte(j.Log)})
+}
+
+// wait returns true when it is worth while to look again.
+func (r *logReader) wait(ctx, engine context.Context, changed <-chan struct{}) bool {
+	var until <-chan time.Time
+	if !r.options.Until.IsZero() {
+		timer := time.NewTimer(time.Until(r.options.Until))
+		defer timer.Stop()
+		until = timer.C
+	}
+	var events <-chan struct{}
+	var interval <-chan time.Time
+	if r.watch != nil {
+		events = r.watch.Changed()
+	} else {
+		timer := time.NewTimer(200 * time.Millisecond)
+		defer timer.Stop()
+		interval = timer.C
+	}
+	select {
+	case <-events:
+	case <-interval:
+	case <-changed:
+	case <-until:
+		return false
+	case <-ctx.Done():
+		return false
+	case <-engine.Done():
+		return false
+	}
+	return true
+}
+
+// tailStart finds where the last n lines of files, which are in the order of their age, begin.
+func tailStart(files []string, n int) ([]string, int64, error) {
+	for i := len(files) - 1; i >= 0; i-- {
+		offset, found, err := tailOffset(files[i], n)
+		if err != nil {
+			return nil, 0, err
+		}
+		if n -= found; n <= 0 || i == 0 {
+			return files[i:], offset, nil
+		}
+	}
+	return files, 0, nil
+}
+
+// tailOffset returns where the last n lines of a file begin, and how many there are.
+func tailOffset(path string, n int) (offset int64, found int, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer f.Close()
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, 0, err
+	}
+	if n == 0 {
+		return size, 0, nil
+	}
+	buf := make([]byte, 64<<10)
+	for end := size; end > 0; {
+		start := max(0, end-int64(len(buf)))
+		part := buf[:end-start]
+		if _, err := f.ReadAt(part, start); err != nil && !errors.Is(err, io.EOF) {
+			return 0, 0, err
+		}
+		for i := len(part); i > 0; {
+			i = bytes.LastIndexByte(part[:i], '\n')
+			if i < 0 {
+				break
+			}
+			if start+int64(i) == size-1 {
+				continue // the end of the last line, not of one before it
+			}
+			if found++; found == n {
+				return start + int64(i) + 1, n, nil
+			}
+		}
+		end = start
+	}
+	if size > 0 {
+		found++
+	}
+	return 0, found, nil
+}
+
+// LogTail returns the last lines of a container's log, all if lines is negative,
+// streams mixed as they came.
+func (e *Engine) LogTail(ctx context.Context, ref string, lines int) (string, error) {
+	var b strings.Builder
+	err := e.Logs(ctx, ref, LogsOptions{Stdout: true, Stderr: true, Tail: lines}, func(l LogLine) error {
+		b.Write(l.Text)
+		return nil
+	})
+	return b.String(), err
+}

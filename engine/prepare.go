@@ -1,0 +1,198 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/opencontainers/go-digest"
+
+	"novaagent/engine/errdefs"
+	"novaagent/engine/kernel"
+	"novaagent/engine/store"
+)
+
+// prepare makes everything t needs besides its process, or what is missing of
+// it: after a reboot that is all there is of it in the kernel. The caller holds t's lock.
+func (e *Engine) prepare(ctx context.Context, t *tracked, fresh bool) error {
+	rec := e.record(t)
+	err := both(
+		func() error {
+			if err := e.prepareFiles(ctx, t, fresh); err != nil {
+				return err
+			}
+			e.step("create.files", t.id)
+			return nil
+		},
+		func() error { return e.prepareNetwork(ctx, rec) },
+	)
+	if err != nil {
+		return err
+	}
+	if rec.BootID != e.bootID {
+		if err := e.amend(t, lazy, func(c *Container) { c.BootID = e.bootID }); err != nil {
+			return err
+		}
+	}
+	t.prepared = true
+	return nil
+}
+
+// both runs f beside g. A panic in either is an error.
+func both(f, g func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- guarded(f) }()
+	return errors.Join(guarded(g), <-done)
+}
+
+func guarded(f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return f()
+}
+
+// prepareNetwork makes the namespaces and plugs the endpoints.
+func (e *Engine) prepareNetwork(ctx context.Context, rec *Container) error {
+	dir := e.nsDir(rec.ID)
+	switch {
+	case !rec.IDs.IsZero():
+		r := []kernel.IDRange{{Container: 0, Host: rec.IDs.Start, Size: rec.IDs.Size}}
+		if err := kernel.CreateNamespaces(dir, kernel.IDMap{UIDs: r, GIDs: r}); err != nil {
+			return fmt.Errorf("namespaces: %w", err)
+		}
+	case rec.Spec.NetworkMode != NetworkHost:
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("namespaces: %w", err)
+		}
+		if _, err := e.network.NewNamespace(filepath.Join(dir, "net")); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	e.step("create.namespaces", rec.ID)
+	if err := e.network.Plug(ctx, filepath.Join(dir, "net"), rec.Spec.Endpoints); err != nil {
+		return err
+	}
+	e.step("create.network", rec.ID)
+	return nil
+}
+
+// prepareFiles makes the container's directory. Fresh means that nothing is there yet.
+func (e *Engine) prepareFiles(ctx context.Context, t *tracked, fresh bool) error {
+	rec := e.record(t)
+	dir := e.containerDir(rec.ID)
+	if err := mkdirs(dir, filepath.Join(dir, "log")); err != nil {
+		return err
+	}
+	layer := dir
+	if rec.Spec.Resources.DiskBytes > 0 {
+		kind, err := e.prepareQuota(ctx, rec)
+		if err != nil {
+			return fmt.Errorf("disk quota: %w", err)
+		}
+		if kind != rec.Quota {
+			if err := e.amend(t, lazy, func(c *Container) { c.Quota = kind }); err != nil {
+				return err
+			}
+			rec = e.record(t)
+		}
+		layer = diskDir(dir)
+	}
+	if err := mkdirs(filepath.Join(layer, "work")); err != nil {
+		return err
+	}
+	if err := e.makeUpper(ctx, rec, filepath.Join(layer, "upper")); err != nil {
+		return err
+	}
+	if err := e.writeEtc(rec, dir); err != nil {
+		return err
+	}
+	if !fresh {
+		return nil
+	}
+	return writeRecord(dir, rec)
+}
+
+// makeUpper makes the top of the overlay. The root directory the container sees is this one,
+// so it gets its owner and the mode of the image's.
+func (e *Engine) makeUpper(ctx context.Context, rec *Container, upper string) error {
+	if _, err := os.Lstat(upper); err == nil {
+		return nil
+	}
+	lowers, err := e.lowers(ctx, rec)
+	if err != nil {
+		return err
+	}
+	mode := os.FileMode(0o755)
+	if len(lowers) > 0 {
+		info, err := os.Stat(lowers[0])
+		if err != nil {
+			return fmt.Errorf("image %s: %v: %w", rec.ImageDigest, err, errdefs.ErrUnavailable)
+		}
+		mode = info.Mode().Perm() | info.Mode()&os.ModeSticky
+	}
+	// Beside and renamed, so that a crash leaves none with the wrong owner.
+	half := upper + ".new"
+	if err := mkdirs(half); err != nil {
+		return err
+	}
+	err = errors.Join(os.Chown(half, int(rec.IDs.Start), int(rec.IDs.Start)), os.Chmod(half, mode))
+	if err == nil {
+		err = os.Rename(half, upper)
+	}
+	if err != nil {
+		return fmt.Errorf("writable layer: %w", err)
+	}
+	return nil
+}
+
+// lowers are the read-only layers, top first.
+func (e *Engine) lowers(ctx context.Context, rec *Container) ([]string, error) {
+	if rec.Spec.Rootfs != "" {
+		return []string{rec.Spec.Rootfs}, nil
+	}
+	return e.images.Lowers(ctx, digestOf(rec.ImageDigest))
+}
+
+// digestOf is d as a digest; it was one when it was recorded.
+func digestOf(d string) digest.Digest { return digest.Digest(d) }
+
+func mkdirs(dirs ...string) error {
+	for _, dir := range dirs {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("container directory: %w", fileError(err))
+		}
+	}
+	return nil
+}
+
+// recordFile holds the copy of a record from which a lost database is rebuilt.
+const recordFile = "record.json"
+
+func writeRecord(dir string, rec *Container) error {
+	data, err := json.Marshal(rec)
+	if err != nil {
+		return fmt.Errorf("copy of the record: %w", err)
+	}
+	return writeFile(filepath.Join(dir, recordFile), data, 0o600, store.Range{})
+}
+
+// writeFile writes a file whose loss in a power cut does no harm, owned by the root of r.
+func writeFile(path string, data []byte, mode os.FileMode, r store.Range) error {
+	err := os.WriteFile(path, data, mode)
+	if err == nil && !r.IsZero() {
+		err = os.Chown(path, int(r.Start), int(r.Start))
+	}
+	if err != nil {
+		return fmt.Errorf("container directory: %w", fileError(err))
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"novaagent/engine/errdefs"
+	"novaagent/engine/kernel"
+	"novaagent/engine/store"
+)
+
+// RemoveOptions say how to remove.
+type RemoveOptions struct {
+	// Force kills the container first if it runs.
+	Force bool
+}
+
+// Remove takes a container away with everything it had: process, endpoints,
+// namespaces, files, id range, record. If a step fails the container stays, in state
+// Removing, and Remove may be called again.
+//
+// ErrConflict: it runs, and Force was not asked for.
+func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error {
+	t, unlock, err := e.hold(ctx, ref)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	ctx = context.WithoutCancel(ctx)
+	rec := e.record(t)
+	switch {
+	case rec.State == Restarting && o.Force:
+		e.observe(t, Stopped, lazy, func(c *Container) { c.StoppedByUser = true })
+	case rec.State == Restarting, rec.State.Live() && !o.Force:
+		return fmt.Errorf("cannot remove container %q: container is %s: stop the container before removing or force remove: %w",
+			"/"+rec.Spec.Name, rec.State, errdefs.ErrConflict)
+	case rec.State.Live():
+		if err := e.endNow(ctx, t); err != nil {
+			return err
+		}
+	}
+	if err := e.move(t, Removing, lazy, func(c *Container) { c.Error = "" }); err != nil {
+		return err
+	}
+	e.step("remove.recorded", t.id)
+	if err := e.purge(ctx, t); err != nil {
+		err = fmt.Errorf("remove container %s: %w", rec.Spec.Name, err)
+		return errors.Join(err, e.amend(t, lazy, func(c *Container) { c.Error = err.Error() }))
+	}
+	e.emit(t, ActionDestroy, nil)
+	return nil
+}
+
+// endNow kills t's processes and records the exit. The caller holds t's lock.
+func (e *Engine) endNow(ctx context.Context, t *tracked) error {
+	if err := e.amend(t, lazy, func(c *Container) { c.StoppedByUser = true }); err != nil {
+		return err
+	}
+	task := t.task
+	if err := task.KillAll(ctx); err != nil {
+		return fmt.Errorf("container %s: kill: %w", short(t.id), err)
+	}
+	wait, cancel := context.WithTimeout(ctx, undoTimeout)
+	defer cancel()
+	select {
+	case <-task.Done():
+	case <-wait.Done():
+		return fmt.Errorf("container %s: a process of it does not die: %w", short(t.id), errdefs.ErrUnavailable)
+	}
+	e.reap(ctx, t, task) // whatever it wants done afterwards is being done
+	return nil
+}
+
+// purge undoes build, however far it came. The caller holds t's lock. Nil means
+// that nothing of the container is left.
+func (e *Engine) purge(ctx context.Context, t *tracked) error {
+	rec := e.record(t)
+	e.dropWaiting(t)
+	t.prepared = false
+	if err := e.purgeProcess(ctx, t); err != nil {
+		return err
+	}
+	e.step("remove.process", t.id)
+	err := both(
+		func() error { return e.purgeNetwork(ctx, rec) },
+		func() error { return e.purgeFiles(ctx, t.id) },
+	)
+	if err != nil {
+		return err
+	}
+	if err := e.purgeRecord(rec); err != nil {
+		return err
+	}
+	e.images.Release(t.id)
+	e.mu.Lock()
+	delete(e.containers, t.id)
+	if e.names[t.rec.Spec.Name] == t.id {
+		delete(e.names, t.rec.Spec.Name)
+	}
+	t.gone = true
+	close(t.changed)
+	t.changed = make(chan struct{})
+	e.mu.Unlock()
+	e.step("remove.done", t.id)
+	return nil
+}
+
+func (e *Engine) purgeProcess(ctx context.Context, t *tracked) error {
+	if t.task != nil {
+		if err := t.task.Delete(ctx); err != nil {
+			return fmt.Errorf("process: %w", err)
+		}
+		t.task = nil
+	}
+	if err := e.runtime.Remove(ctx, t.id); err != nil {
+		return fmt.Errorf("process: %w", err)
+	}
+	e.dropExecs(t.id)
+	return nil
+}
+
+func (e *Engine) purgeNetwork(ctx context.Context, rec *Container) error {
+	if len(rec.Spec.Endpoints) > 0 {
+		if err := e.network.Unplug(ctx, rec.Spec.Endpoints); err != nil {
+			return err
+		}
+	}
+	e.step("remove.network", rec.ID)
+	if err := kernel.RemoveNamespaces(e.nsDir(rec.ID)); err != nil {
+		return fmt.Errorf("namespaces: %w", err)
+	}
+	e.step("remove.namespaces", rec.ID)
+	return nil
+}
+
+func (e *Engine) purgeFiles(ctx context.Context, id string) error {
+	dir := e.containerDir(id)
+	if err := e.purgeQuota(ctx, dir); err != nil {
+		return fmt.Errorf("disk quota: %w", err)
+	}
+	// The copy of the record goes first: what has none is not taken for a
+	// container when a database is rebuilt.
+	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("files: %w", err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("files: %w", err)
+	}
+	e.step("remove.files", id)
+	return nil
+}
+
+// purgeRecord forgets rec, and with it frees its id range.
+func (e *Engine) purgeRecord(rec *Container) error {
+	return e.db.Update(func(tx *store.Tx) error {
+		tx.Delete(kindContainer, rec.ID)
+		return tx.ReleaseRange(rec.ID)
+	})
+}
