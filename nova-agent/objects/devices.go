@@ -1,6 +1,6 @@
 package objects
 
-// InstanceDeviceMetadata is the tagged devices of a server, as the metadata service
+// InstanceDeviceMetadata holds the tagged devices of a server, as the metadata service
 // tells of them.
 // Nova: InstanceDeviceMetadata 1.0.
 type InstanceDeviceMetadata struct {

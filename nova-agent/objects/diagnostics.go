@@ -32,7 +32,7 @@ func (o *Diagnostics) MarshalJSON() ([]byte, error) { return marshal(o) }
 // UnmarshalJSON implements json.Unmarshaler.
 func (o *Diagnostics) UnmarshalJSON(data []byte) error { return unmarshal(data, o) }
 
-// MemoryDiagnostics is memory in MiB.
+// MemoryDiagnostics holds memory in MiB.
 // Nova: MemoryDiagnostics 1.0.
 type MemoryDiagnostics struct {
 	Header

@@ -1,6 +1,6 @@
 package objects
 
-// ImageMetaProps is the image properties that Nova knows. Others are found only in
+// ImageMetaProps holds the image properties that Nova knows. Others are found only in
 // the raw image dict and in system_metadata.
 // Nova: ImageMetaProps 1.34.
 type ImageMetaProps struct {
@@ -26,7 +26,7 @@ type ImageMetaProps struct {
 	HWFloppyBus                  Field[string]               `nova:"hw_floppy_bus,is=DiskBus"`
 	HWFirmwareType               Field[string]               `nova:"hw_firmware_type,is=FirmwareType"`
 	HWInputBus                   Field[string]               `nova:"hw_input_bus,is=InputBus"`
-	HWIpxeBoot                   Field[bool]                 `nova:"hw_ipxe_boot"`
+	HWIPXEBoot                   Field[bool]                 `nova:"hw_ipxe_boot"`
 	HWLockedMemory               Field[bool]                 `nova:"hw_locked_memory"`
 	HWMachineType                Field[string]               `nova:"hw_machine_type"`
 	HWMemEncryption              Field[bool]                 `nova:"hw_mem_encryption"`
@@ -41,7 +41,7 @@ type ImageMetaProps struct {
 	HWRescueBus                  Field[string]               `nova:"hw_rescue_bus,is=DiskBus"`
 	HWRescueDevice               Field[string]               `nova:"hw_rescue_device,is=BlockDeviceType"`
 	HWRNGModel                   Field[string]               `nova:"hw_rng_model,is=RNGModel"`
-	HWTimeHpet                   Field[bool]                 `nova:"hw_time_hpet"`
+	HWTimeHPET                   Field[bool]                 `nova:"hw_time_hpet"`
 	HWSerialPortCount            Field[int64]                `nova:"hw_serial_port_count"`
 	HWSCSIModel                  Field[string]               `nova:"hw_scsi_model,is=SCSIModel"`
 	HWVideoModel                 Field[string]               `nova:"hw_video_model,is=VideoModel"`
@@ -56,7 +56,7 @@ type ImageMetaProps struct {
 	HWEphemeralEncryption        Field[bool]                 `nova:"hw_ephemeral_encryption"`
 	HWEphemeralEncryptionFormat  Field[string]               `nova:"hw_ephemeral_encryption_format,is=BlockDeviceEncryptionFormatType"`
 	ImgBittorrent                Field[bool]                 `nova:"img_bittorrent"`
-	ImgBdmV2                     Field[bool]                 `nova:"img_bdm_v2"`
+	ImgBDMV2                     Field[bool]                 `nova:"img_bdm_v2"`
 	ImgBlockDeviceMapping        Field[[]map[string]*string] `nova:"img_block_device_mapping"`
 	ImgCacheInNova               Field[bool]                 `nova:"img_cache_in_nova"`
 	ImgCompressionLevel          Field[int64]                `nova:"img_compression_level"`
@@ -80,7 +80,7 @@ type ImageMetaProps struct {
 	OSRequireQuiesce             Field[bool]                 `nova:"os_require_quiesce"`
 	OSSecureBoot                 Field[string]               `nova:"os_secure_boot,is=SecureBoot"`
 	OSSkipAgentInjectFilesAtBoot Field[bool]                 `nova:"os_skip_agent_inject_files_at_boot"`
-	OSSkipAgentInjectSsh         Field[bool]                 `nova:"os_skip_agent_inject_ssh"`
+	OSSkipAgentInjectSSH         Field[bool]                 `nova:"os_skip_agent_inject_ssh"`
 	OSType                       Field[string]               `nova:"os_type,is=OSType"`
 	TraitsRequired               Field[[]string]             `nova:"traits_required"`
 }

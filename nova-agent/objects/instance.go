@@ -135,7 +135,7 @@ func (o *InstanceInfoCache) MarshalJSON() ([]byte, error) { return marshal(o) }
 // UnmarshalJSON implements json.Unmarshaler.
 func (o *InstanceInfoCache) UnmarshalJSON(data []byte) error { return unmarshal(data, o) }
 
-// EC2Ids is the names that the EC2 API knows an instance by.
+// EC2Ids holds the names that the EC2 API knows an instance by.
 // Nova: EC2Ids 1.0.
 type EC2Ids struct {
 	Header
@@ -292,7 +292,7 @@ func (o *SecurityGroupList) MarshalJSON() ([]byte, error) { return marshal(o) }
 // UnmarshalJSON implements json.Unmarshaler.
 func (o *SecurityGroupList) UnmarshalJSON(data []byte) error { return unmarshal(data, o) }
 
-// TrustedCerts is the IDs of the certificates that an image signature must chain to.
+// TrustedCerts holds the IDs of the certificates that an image signature must chain to.
 // Nova: TrustedCerts 1.0.
 type TrustedCerts struct {
 	Header

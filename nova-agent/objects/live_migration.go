@@ -1,6 +1,6 @@
 package objects
 
-// LibvirtLiveMigrateData is the libvirt driver's notes that travel with a live
+// LibvirtLiveMigrateData holds the libvirt driver's notes that travel with a live
 // migration.
 // Nova: LibvirtLiveMigrateData 1.10.
 type LibvirtLiveMigrateData struct {

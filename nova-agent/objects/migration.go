@@ -62,7 +62,7 @@ func (o *MigrationList) MarshalJSON() ([]byte, error) { return marshal(o) }
 // UnmarshalJSON implements json.Unmarshaler.
 func (o *MigrationList) UnmarshalJSON(data []byte) error { return unmarshal(data, o) }
 
-// MigrationContext is the resources of a server before and after a move.
+// MigrationContext holds the resources of a server before and after a move.
 // Nova: MigrationContext 1.2.
 type MigrationContext struct {
 	Header

@@ -1,6 +1,6 @@
 package objects
 
-// InstancePCIRequests is the PCI devices that a server asks for. Nova rewrites them
+// InstancePCIRequests holds the PCI devices that a server asks for. Nova rewrites them
 // on every save of an instance.
 // Nova: InstancePCIRequests 1.1.
 type InstancePCIRequests struct {

@@ -75,7 +75,7 @@ func (o *RequestGroup) MarshalJSON() ([]byte, error) { return marshal(o) }
 // UnmarshalJSON implements json.Unmarshaler.
 func (o *RequestGroup) UnmarshalJSON(data []byte) error { return unmarshal(data, o) }
 
-// RequestLevelParams is the parts of a request that concern all its groups.
+// RequestLevelParams holds the parts of a request that concern all its groups.
 // Nova: RequestLevelParams 1.1.
 type RequestLevelParams struct {
 	Header
@@ -145,7 +145,7 @@ func (o *Selection) MarshalJSON() ([]byte, error) { return marshal(o) }
 // UnmarshalJSON implements json.Unmarshaler.
 func (o *Selection) UnmarshalJSON(data []byte) error { return unmarshal(data, o) }
 
-// SchedulerLimits is the claim's limits, as the scheduler saw them.
+// SchedulerLimits holds the claim's limits, as the scheduler saw them.
 // Nova: SchedulerLimits 1.0.
 type SchedulerLimits struct {
 	Header
@@ -168,7 +168,7 @@ func (o *SchedulerLimits) MarshalJSON() ([]byte, error) { return marshal(o) }
 // UnmarshalJSON implements json.Unmarshaler.
 func (o *SchedulerLimits) UnmarshalJSON(data []byte) error { return unmarshal(data, o) }
 
-// SchedulerRetries is the hosts that were already tried.
+// SchedulerRetries holds the hosts that were already tried.
 // Nova: SchedulerRetries 1.1.
 type SchedulerRetries struct {
 	Header
@@ -324,7 +324,7 @@ func (o *Aggregate) MarshalJSON() ([]byte, error) { return marshal(o) }
 // UnmarshalJSON implements json.Unmarshaler.
 func (o *Aggregate) UnmarshalJSON(data []byte) error { return unmarshal(data, o) }
 
-// Quotas is reservations of the old quota engine.
+// Quotas holds reservations of the old quota engine.
 // Nova: Quotas 1.3.
 type Quotas struct {
 	Header

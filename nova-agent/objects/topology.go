@@ -1,6 +1,6 @@
 package objects
 
-// InstanceNUMATopology is the NUMA cells of a server.
+// InstanceNUMATopology holds the NUMA cells of a server.
 // Nova: InstanceNUMATopology 1.3.
 type InstanceNUMATopology struct {
 	Header
@@ -74,7 +74,7 @@ func (o *NUMATopologyLimits) MarshalJSON() ([]byte, error) { return marshal(o) }
 // UnmarshalJSON implements json.Unmarshaler.
 func (o *NUMATopologyLimits) UnmarshalJSON(data []byte) error { return unmarshal(data, o) }
 
-// VirtCPUTopology is sockets, cores and threads.
+// VirtCPUTopology holds sockets, cores and threads.
 // Nova: VirtCPUTopology 1.0.
 type VirtCPUTopology struct {
 	Header
