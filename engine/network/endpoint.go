@@ -186,6 +186,11 @@ func (e Endpoint) Validate() error {
 	return nil
 }
 
+// named tells whether e's devices can have names at all.
+func (e Endpoint) named() bool {
+	return e.ID != "" && validName(e.HostName()) == nil && validName(e.Bridge) == nil
+}
+
 // validName refuses what the kernel would refuse as a device name, and what is a path in /proc/sys.
 func validName(name string) error {
 	if len(name) > 15 || name == "." || name == ".." || name == "all" || name == "default" ||

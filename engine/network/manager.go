@@ -116,9 +116,8 @@ func (m *Manager) Unplug(ctx context.Context, endpoints []Endpoint) error {
 	defer s.close()
 	var errs []error
 	for _, e := range endpoints {
-		if err := e.Validate(); err != nil {
-			errs = append(errs, err)
-			continue
+		if !e.named() {
+			continue // Plug refused it, so it isn't there
 		}
 		if err := s.unplug(ctx, e); err != nil {
 			errs = append(errs, fmt.Errorf("endpoint %s: unplug: %w", e.ID, err))

@@ -498,6 +498,13 @@ func TestForeign(t *testing.T) {
 			}
 		}
 	})
+	t.Run("never plugged", func(t *testing.T) {
+		for _, e := range []Endpoint{{}, {ID: "../x", Kind: KindTap}, {ID: "x", Kind: KindBridge, Bridge: "a/b"}, {ID: "x", Kind: "other"}} {
+			if err := m.Unplug(t.Context(), []Endpoint{e}); err != nil {
+				t.Errorf("%+v: %v", e, err)
+			}
+		}
+	})
 	t.Run("twice unplugged", func(t *testing.T) {
 		for _, kind := range []Kind{KindBridge, KindTap} {
 			e := endpoint(1, "brqtest8")

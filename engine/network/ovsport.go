@@ -70,7 +70,7 @@ func (o *ovsdb) insertPort(ctx context.Context, row portRow) (cfg int64, err err
 		return 0, err
 	}
 	if results[2].Count == 0 {
-		return 0, fmt.Errorf("Open vSwitch bridge %s: %w", row.Bridge, errdefs.ErrNotFound)
+		return 0, fmt.Errorf("bridge %s of Open vSwitch: %w", row.Bridge, errdefs.ErrNotFound)
 	}
 	return configOf(results[4])
 }
@@ -221,7 +221,7 @@ func (o *ovsdb) createBridge(ctx context.Context, name, datapathType string) err
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("Open vSwitch bridge %s: create: %w", name, err)
+		return fmt.Errorf("bridge %s of Open vSwitch: create: %w", name, err)
 	}
 	return nil
 }
