@@ -3,6 +3,7 @@ package rpc
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"os/exec"
@@ -21,13 +22,14 @@ func BenchmarkCall(b *testing.B) {
 	o.Logger = slog.New(slog.DiscardHandler)
 	server, client := newBus(b, o), newBus(b, o)
 	args := map[string]any{"text": strings.Repeat("x", 1000)}
+	ctx := context.Background()
 
 	b.Run("go", func(b *testing.B) {
 		name := topic()
 		s := serve(b, server, ServerOptions{Topics: []string{name}}, map[string]Handler{"echo": echo})
 		target := Target{Topic: name, Server: "c1", Version: "6.0"}
 		for b.Loop() {
-			if _, err := client.Call(timeout(b), target, "echo", args); err != nil {
+			if _, err := client.Call(ctx, target, "echo", args); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -43,7 +45,7 @@ func BenchmarkCall(b *testing.B) {
 		b.SetParallelism(32)
 		b.RunParallel(func(pb *testing.PB) {
 			for pb.Next() {
-				if _, err := client.Call(timeout(b), target, "echo", args); err != nil {
+				if _, err := client.Call(ctx, target, "echo", args); err != nil {
 					b.Error(err)
 				}
 			}

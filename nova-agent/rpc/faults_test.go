@@ -261,6 +261,7 @@ func TestMissingReplyQueue(t *testing.T) {
 }
 
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	b := broker(t)
 	url := func(options string) string {
 		return fmt.Sprintf("rabbit://guest:guest@127.0.0.1:%d//?ssl=true&ssl_cert_file=%[2]s/client.pem&ssl_key_file=%[2]s/client.key%s",
@@ -306,6 +307,7 @@ func TestTLS(t *testing.T) {
 
 // One of two brokers is dead, in either order; wrong credentials are told.
 func TestTwoHosts(t *testing.T) {
+	t.Parallel()
 	b := broker(t)
 	for range 4 { // the order is random
 		bus := newBus(t, testOptions(t, fmt.Sprintf("rabbit://guest:guest@127.0.0.1:1,guest:guest@127.0.0.1:%d/", b.Port)))

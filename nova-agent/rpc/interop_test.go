@@ -15,6 +15,7 @@ import (
 
 // The real oslo.messaging calls our server.
 func TestOsloClient(t *testing.T) {
+	t.Parallel()
 	needOslo(t)
 	url := broker(t).URL("rabbit")
 	bus := newBus(t, testOptions(t, url))
@@ -132,6 +133,7 @@ func osloServer(t testing.TB, url, topic, host string) {
 
 // We call the real oslo.messaging.
 func TestOsloServer(t *testing.T) {
+	t.Parallel()
 	url := broker(t).URL("rabbit")
 	name := topic()
 	osloServer(t, url, name, "py.host")

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"novaagent/engine/errdefs"
 )
 
 // minReplyTime is the least time that a reply is tried for, after the handler
@@ -103,7 +105,14 @@ func (s *Server) reply(ctx context.Context, in *incoming, result any, failure er
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
-	if err := s.deliverReply(ctx, in.replyQ, body); err != nil {
+	err = s.deliverReply(ctx, in.replyQ, body)
+	if errors.Is(err, errdefs.ErrInvalid) { // larger than the broker's maximum
+		failure = fmt.Errorf("%s: the result of %d bytes cannot be sent: %v", in.method, len(body), err)
+		if body, err = encodeReply(in.msgID, nil, failure, true); err == nil {
+			err = s.deliverReply(ctx, in.replyQ, body)
+		}
+	}
+	if err != nil {
 		s.log.WarnContext(ctx, "a reply was lost", "method", in.method, "queue", in.replyQ, "err", err)
 	}
 }

@@ -203,6 +203,7 @@ func TestCastAndFanout(t *testing.T) {
 // A long call is kept alive by the server's signs of life, and given up when
 // they stop although its timeout is far.
 func TestCallMonitor(t *testing.T) {
+	t.Parallel()
 	o := testOptions(t, broker(t).URL("rabbit"))
 	o.CallTimeout = 2 * time.Second
 	bus := newBus(t, o)

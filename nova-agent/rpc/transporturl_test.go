@@ -50,6 +50,7 @@ var transportURLs = []string{
 
 // The parser agrees with oslo.messaging's own.
 func TestTransportURLAsOslo(t *testing.T) {
+	t.Parallel()
 	needOslo(t)
 	script := `
 import json, sys

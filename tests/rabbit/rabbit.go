@@ -124,7 +124,7 @@ func (b *Broker) configure(o Options) error {
 		"RABBITMQ_CONF_ENV_FILE="+b.Dir+"/none",
 		"RABBITMQ_ENABLED_PLUGINS_FILE="+b.Dir+"/enabled_plugins",
 		"RABBITMQ_PID_FILE="+b.Dir+"/pid",
-		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}",
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none -kernel inet_dist_use_interface {127,0,0,1}",
 		"ERL_EPMD_ADDRESS=127.0.0.1",
 		"ERL_EPMD_PORT="+strconv.Itoa(ports[3]),
 		"RUNNING_UNDER_SYSTEMD=true", // no shell between us and the Erlang VM
