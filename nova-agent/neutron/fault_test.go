@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -157,6 +158,35 @@ func TestEachCallFailsOnce(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// TestHangIsBounded: a Neutron that does not answer costs one timeout, not one for each retry.
+func TestHangIsBounded(t *testing.T) {
+	f := newReplay(t, "create")
+	asked := 0
+	f.interfere = func(_ int, w http.ResponseWriter, r *http.Request) bool {
+		asked++
+		return troubles()["hang"](f, w, r)
+	}
+	c := serve(t, f, newRows(), func(o *Options) { o.Retries, o.Timeout = 5, 100*time.Millisecond })
+	if _, err := c.ListPorts(t.Context(), server); !errors.Is(err, errdefs.ErrUnavailable) || asked != 1 {
+		t.Errorf("%d requests, %v", asked, err)
+	}
+}
+
+// TestNobodyListens: the connection is refused, until it is not.
+func TestNobodyListens(t *testing.T) {
+	f := newReplay(t, "create")
+	server := httptest.NewServer(f)
+	dead := session{server.URL}
+	server.Close()
+	c, err := New(Options{Service: dead, Records: newRows(), Retries: 2, RetryDelay: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.ListPorts(t.Context(), "x"); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Error(err)
 	}
 }
 

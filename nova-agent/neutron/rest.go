@@ -145,19 +145,20 @@ func unreachable(method, path string, err error) error {
 
 // again tells whether a request that got no answer may be sent again: 0 or -1.
 // GET, PUT and DELETE of Neutron's API do the same when done twice; a POST is safe
-// only when no connection came about.
+// only when no connection came about. A server that hangs has had its time.
 func again(method string, err error) time.Duration {
 	if errors.Is(err, context.Canceled) || errors.Is(err, errdefs.ErrInvalid) {
 		return -1
-	}
-	if method != http.MethodPost {
-		return 0
 	}
 	var op *net.OpError
 	if errors.Is(err, syscall.ECONNREFUSED) || (errors.As(err, &op) && op.Op == "dial") {
 		return 0
 	}
-	return -1
+	var slow net.Error
+	if method == http.MethodPost || (errors.As(err, &slow) && slow.Timeout()) {
+		return -1
+	}
+	return 0
 }
 
 func retryAfter(res *http.Response) time.Duration {
