@@ -320,3 +320,6 @@ func (b *Builder) Exec(path string, args, env fork.Arg) Step {
 
 // Vector stores strings for Exec.
 func (b *Builder) Vector(words []string) Ref { return b.vector(words) }
+
+// StoreIn makes the step's result replace that of the earlier step whose result is ref.
+func (s Step) StoreIn(ref Ref) { s.b.p.Steps[s.i].Out = int32(ref.V) }

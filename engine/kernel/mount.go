@@ -285,3 +285,6 @@ func openPath(path string) (*os.File, error) {
 func OpenPath(path string) (*os.File, error) { return openPath(path) }
 
 func fdPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
+
+// AtCwd as a directory descriptor stands for the working directory.
+const AtCwd = unix.AT_FDCWD

@@ -163,3 +163,28 @@ func OwnerOf(ns, user *os.File) (bool, error) {
 	}
 	return os.SameFile(a, b), nil
 }
+
+// Flags of clone(2) and setns(2).
+const (
+	NewMount  = unix.CLONE_NEWNS
+	NewPID    = unix.CLONE_NEWPID
+	NewIPC    = unix.CLONE_NEWIPC
+	NewUTS    = unix.CLONE_NEWUTS
+	NewCgroup = unix.CLONE_NEWCGROUP
+	NewNet    = unix.CLONE_NEWNET
+	NewUser   = unix.CLONE_NEWUSER
+	NewTime   = unix.CLONE_NEWTIME
+)
+
+// IsForeignNamespace tells whether ns is another one than the agent's own of that kind, e.g. "net".
+func IsForeignNamespace(ns *os.File, kind string) (bool, error) {
+	own, err := os.Stat("/proc/self/ns/" + kind)
+	if err != nil {
+		return false, fmt.Errorf("own namespace: %w", err)
+	}
+	other, err := ns.Stat()
+	if err != nil {
+		return false, fmt.Errorf("namespace: %w", err)
+	}
+	return !os.SameFile(own, other), nil
+}

@@ -114,3 +114,6 @@ func DeviceOf(f *os.File) (kind rune, major, minor uint32) {
 	}
 	return kind, unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev))
 }
+
+// OPath opens a file as a mere reference.
+const OPath = unix.O_PATH

@@ -1,7 +1,20 @@
 package runtime
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync"
+
+	"novaagent/engine/errdefs"
+	"novaagent/engine/kernel"
+	"novaagent/engine/runtime/seccomp"
+	"novaagent/engine/runtime/shimbin"
 )
 
 // Options configure a Runtime.
@@ -15,7 +28,170 @@ type Options struct {
 	CgroupParent string
 	// WarmShims is how many idle shims are kept ready; 0 means 2.
 	WarmShims int
+	// Shim is the shim's executable; nil means the embedded one.
+	Shim []byte
 	// Logger is told what no caller waits for: a shim that died, a limit that could not
 	// be set. Nil discards.
 	Logger *slog.Logger
+}
+
+// Runtime starts containers and adopts those that an earlier Runtime started.
+type Runtime struct {
+	runDir string
+	bootID string
+	log    *slog.Logger
+	cg     *hierarchies
+	shims  *shimPool
+
+	// mayRaiseLimits: the agent has CAP_SYS_RESOURCE.
+	mayRaiseLimits bool
+	lastCapability int
+
+	mu      sync.Mutex
+	tasks   map[string]*Task           // guarded by mu
+	filters map[uint64]*seccomp.Filter // guarded by mu: the default profile by bounding set
+	closed  bool                       // guarded by mu
+}
+
+// New prepares RunDir and the cgroups and starts the warm shims.
+func New(o Options) (*Runtime, error) {
+	r := &Runtime{
+		runDir: o.RunDir, log: o.Logger,
+		mayRaiseLimits: kernel.HasCapability(kernel.CapSysResource), lastCapability: kernel.LastCapability(),
+		tasks: map[string]*Task{}, filters: map[uint64]*seccomp.Filter{},
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if o.WarmShims == 0 {
+		o.WarmShims = 2
+	}
+	for _, dir := range []string{r.runDir, r.tasksDir(), filepath.Join(r.runDir, "shim")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("runtime: %w", err)
+		}
+		if err := os.Chmod(dir, 0o700); err != nil {
+			return nil, fmt.Errorf("runtime: %w", err)
+		}
+	}
+	var err error
+	if r.bootID, err = kernel.BootID(); err != nil {
+		return nil, err
+	}
+	if r.cg, err = findHierarchies(o.CgroupParent); err != nil {
+		return nil, err
+	}
+	if o.Shim == nil {
+		if o.Shim, err = shimbin.Program(); err != nil {
+			return nil, err
+		}
+	}
+	r.shims, err = newShimPool(filepath.Join(r.runDir, "shim"), o.Shim, r.cg, o.WarmShims, r.log)
+	if err != nil {
+		return nil, errors.Join(err, r.cg.removeShims())
+	}
+	return r, nil
+}
+
+// Close lets go of all tasks, whose containers go on running, and ends the idle shims. The
+// cgroup parent goes if nothing is left in it.
+func (r *Runtime) Close() error {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return nil
+	}
+	r.closed = true
+	tasks := make([]*Task, 0, len(r.tasks))
+	for _, t := range r.tasks {
+		tasks = append(tasks, t)
+	}
+	r.mu.Unlock()
+	for _, t := range tasks {
+		t.release()
+	}
+	r.shims.close()
+	err := r.cg.removeShims()
+	r.cg.removeParent()
+	return err
+}
+
+// IDs lists the containers that have a directory in RunDir, whatever their state.
+func (r *Runtime) IDs() ([]string, error) {
+	entries, err := os.ReadDir(r.tasksDir())
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if validID.MatchString(e.Name()) {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// Remove removes all traces of id: running or not, known or half made. Nil means that
+// there are none.
+func (r *Runtime) Remove(ctx context.Context, id string) error {
+	if err := checkID(id); err != nil {
+		return err
+	}
+	t, err := r.Load(ctx, id)
+	if err == nil {
+		return t.Delete(ctx)
+	}
+	if !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	return r.removeTraces(ctx, id, r.cg.everywhere(id))
+}
+
+// removeTraces removes what a container leaves in the file systems.
+func (r *Runtime) removeTraces(ctx context.Context, id string, cg *cgroup) error {
+	var err error
+	if cg != nil {
+		err = cg.remove(ctx)
+	}
+	// The directory is what makes it known: it goes last, and stays if a process is left.
+	if err == nil {
+		err = removeDir(r.taskDir(id))
+	}
+	if err != nil {
+		return fmt.Errorf("container %s: remove: %w", id, err)
+	}
+	return nil
+}
+
+// removeDir removes a task's directory, which holds files only.
+func removeDir(dir string) error {
+	for _, name := range []string{"shim.sock", "exit", "exit.new", "task.json"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	err := os.Remove(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+func (r *Runtime) tasksDir() string         { return filepath.Join(r.runDir, "tasks") }
+func (r *Runtime) taskDir(id string) string { return filepath.Join(r.runDir, "tasks", id) }
+
+// task returns a known task, or nil.
+func (r *Runtime) task(id string) *Task {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tasks[id]
+}
+
+var validID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+
+func checkID(id string) error {
+	if !validID.MatchString(id) || id == shimsCgroup {
+		return fmt.Errorf("container id %q: %w", id, errdefs.ErrInvalid)
+	}
+	return nil
 }

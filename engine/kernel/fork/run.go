@@ -316,3 +316,12 @@ func (p Parked) Kill() {
 	syscall.Kill(p.PID, syscall.SIGKILL)
 	reap(p.PID)
 }
+
+// LoadEncoded is Decode and Load.
+func LoadEncoded(b []byte, descriptors []int) (*Loaded, error) {
+	p, err := Decode(b)
+	if err != nil {
+		return nil, err
+	}
+	return Load(p, descriptors)
+}

@@ -1,0 +1,254 @@
+package runtime_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"novaagent/engine/kernel"
+	"novaagent/engine/runtime"
+	"novaagent/tests/need"
+	"novaagent/tests/shim"
+)
+
+// deadline bounds every wait of the tests.
+const deadline = 30 * time.Second
+
+func context30(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// newRuntime starts a Runtime with a cgroup parent and directory of its own.
+func newRuntime(t testing.TB) *runtime.Runtime {
+	t.Helper()
+	r := openRuntime(t, t.TempDir(), cgroupParent(t))
+	t.Cleanup(func() { closeRuntime(t, r) })
+	return r
+}
+
+var parents atomic.Int64
+
+func cgroupParent(t testing.TB) string {
+	return fmt.Sprintf("/nova-agent-test-%d-%d", os.Getpid(), parents.Add(1))
+}
+
+func openRuntime(t testing.TB, dir, parent string) *runtime.Runtime {
+	t.Helper()
+	need.Root(t)
+	r, err := runtime.New(runtime.Options{RunDir: dir, CgroupParent: parent, Shim: shim.Program(t), Logger: testLogger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func closeRuntime(t testing.TB, r *runtime.Runtime) {
+	t.Helper()
+	ids, err := r.IDs()
+	if err != nil {
+		t.Error(err)
+	}
+	for _, id := range ids {
+		if err := r.Remove(context30(t), id); err != nil {
+			t.Errorf("remove %s: %v", id, err)
+		}
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func testLogger(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(writerFunc(func(b []byte) (int, error) {
+		t.Log(strings.TrimSpace(string(b)))
+		return len(b), nil
+	}), &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// image is a root file system's layer with busybox.
+func image(t testing.TB) string {
+	t.Helper()
+	need.Command(t, "busybox")
+	dir := t.TempDir()
+	makeImage(t, dir)
+	return dir
+}
+
+func makeImage(t testing.TB, dir string) {
+	t.Helper()
+	for _, d := range []string{"bin", "dev", "etc", "proc", "sys", "tmp", "root", "home/user"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	src, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "bin/busybox"), b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range strings.Fields("sh cat echo ls sleep id mount mkdir touch dd grep stat stty tty kill ps head seq true false env umount readlink hostname test yes wc find tail mknod ulimit chmod ln rm cp") {
+		if err := os.Symlink("busybox", filepath.Join(dir, "bin", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:User:/home/user:/bin/sh\n")
+	write("etc/group", "root:x:0:\nuser:x:1000:\nextra:x:2000:user\n")
+	os.Chmod(filepath.Join(dir, "tmp"), 0o1777)
+}
+
+const firstID = 1_700_000_000
+
+// bundle is a container that runs a shell script in a user namespace.
+func bundle(t testing.TB, id, lower string, args ...string) runtime.Bundle {
+	t.Helper()
+	spec := runtime.DefaultSpec()
+	spec.Process.Args = args
+	spec.Process.Env = []string{"PATH=/bin"}
+	m := []specs.LinuxIDMapping{{ContainerID: 0, HostID: firstID, Size: 65536}}
+	spec.Linux.UIDMappings, spec.Linux.GIDMappings = m, m
+	dir := t.TempDir()
+	upper, work := filepath.Join(dir, "upper"), filepath.Join(dir, "work")
+	for _, d := range []string{upper, work} {
+		if err := os.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(upper, firstID, firstID); err != nil {
+		t.Fatal(err)
+	}
+	return runtime.Bundle{
+		ID: id, Spec: spec,
+		Rootfs: runtime.Rootfs{Lowers: []string{lower}, Upper: upper, Work: work},
+		Log:    runtime.Log{Path: filepath.Join(dir, "log.json")},
+	}
+}
+
+// buffer is a bytes.Buffer that may be written and read at a time.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// run starts a container, waits for it and returns its exit and output.
+func run(t testing.TB, r *runtime.Runtime, b runtime.Bundle) (runtime.Exit, string) {
+	t.Helper()
+	var out buffer
+	a := runtime.NewAttachment(runtime.Streams{Stdout: &out, Stderr: &out})
+	b.Attach = append(b.Attach, a)
+	task, err := r.Start(context30(t), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exit, err := task.Wait(context30(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Wait(context30(t)); err != nil {
+		t.Errorf("attach: %v", err)
+	}
+	if err := task.Delete(context30(t)); err != nil {
+		t.Fatal(err)
+	}
+	return exit, out.String()
+}
+
+func TestRun(t *testing.T) {
+	r := newRuntime(t)
+	exit, out := run(t, r, bundle(t, "run", image(t), "sh", "-c", "echo hello; id; cat /proc/1/comm; exit 7"))
+	if exit.Code != 7 {
+		t.Errorf("exit %+v", exit)
+	}
+	t.Log(out)
+}
+
+func BenchmarkStartWaitDelete(b *testing.B) {
+	r := newRuntime(b)
+	lower := image(b)
+	ns := b.TempDir() + "/ns"
+	m := kernel.IDMap{UIDs: []kernel.IDRange{{Host: firstID, Size: 65536}}, GIDs: []kernel.IDRange{{Host: firstID, Size: 65536}}}
+	if err := kernel.CreateNamespaces(ns, m); err != nil {
+		b.Fatal(err)
+	}
+	defer kernel.RemoveNamespaces(ns)
+	bu := bundle(b, "bench", lower, "true")
+	for i, n := range bu.Spec.Linux.Namespaces {
+		switch n.Type {
+		case specs.UserNamespace:
+			bu.Spec.Linux.Namespaces[i].Path = ns + "/user"
+		case specs.NetworkNamespace:
+			bu.Spec.Linux.Namespaces[i].Path = ns + "/net"
+		}
+	}
+	ctx := context.Background()
+	var all []time.Duration
+	var parts [3]time.Duration
+	n := 0
+	for b.Loop() {
+		n++
+		t0 := time.Now()
+		t, err := r.Start(ctx, bu)
+		if err != nil {
+			b.Fatal(err)
+		}
+		t1 := time.Now()
+		if x, err := t.Wait(ctx); err != nil || x.Code != 0 {
+			b.Fatal(x, err)
+		}
+		t2 := time.Now()
+		if err := t.Delete(ctx); err != nil {
+			b.Fatal(err)
+		}
+		t3 := time.Now()
+		parts[0] += t1.Sub(t0)
+		parts[1] += t2.Sub(t1)
+		parts[2] += t3.Sub(t2)
+		all = append(all, t3.Sub(t0))
+	}
+	slices.Sort(all)
+	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "median-µs")
+	for i, name := range []string{"start-µs", "wait-µs", "delete-µs"} {
+		b.ReportMetric(float64(parts[i].Microseconds())/float64(n), name)
+	}
+}
