@@ -117,7 +117,10 @@ func TestEachCallFails(t *testing.T) {
 						t.Errorf("request %d: the user's port was deleted", n)
 					}
 				}
-				if !hit {
+				f.mu.Lock()
+				tried := hit
+				f.mu.Unlock()
+				if !tried {
 					if err != nil && name != "hang" {
 						t.Errorf("without trouble: %v", err)
 					}
@@ -164,14 +167,15 @@ func TestEachCallFailsOnce(t *testing.T) {
 // TestHangIsBounded: a Neutron that does not answer costs one timeout, not one for each retry.
 func TestHangIsBounded(t *testing.T) {
 	f := newReplay(t, "create")
-	asked := 0
 	f.interfere = func(_ int, w http.ResponseWriter, r *http.Request) bool {
-		asked++
 		return troubles()["hang"](f, w, r)
 	}
 	c := serve(t, f, newRows(), func(o *Options) { o.Retries, o.Timeout = 5, 100*time.Millisecond })
-	if _, err := c.ListPorts(t.Context(), server); !errors.Is(err, errdefs.ErrUnavailable) || asked != 1 {
-		t.Errorf("%d requests, %v", asked, err)
+	_, err := c.ListPorts(t.Context(), server)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !errors.Is(err, errdefs.ErrUnavailable) || len(f.asked) != 1 {
+		t.Errorf("%d requests, %v", len(f.asked), err)
 	}
 }
 
