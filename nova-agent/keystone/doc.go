@@ -7,6 +7,6 @@
 // (keystoneauth's service_auth.py; Cinder refuses a detach without,
 // CVE-2023-2088). Start reading in session.go.
 //
-// Locks: Session.mu guards the token and is held while a new one is fetched, so
-// that a crowd of requests makes one. Nothing is left on disk.
+// Lock: Session.turn guards the token and is held while a new one is fetched, so
+// that a crowd of requests makes one login. Nothing is left on disk.
 package keystone

@@ -29,11 +29,10 @@ func (s *Session) Endpoint(ctx context.Context, serviceType string) (string, err
 			return strings.TrimSuffix(url, "/"), nil
 		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.loginLocked(ctx); err != nil {
+	if err := s.login(ctx); err != nil {
 		return "", err
 	}
+	defer s.unlock()
 	for _, iface := range s.opts.Interfaces {
 		for _, entry := range s.catalogue {
 			if !slices.Contains(names, entry.Type) {

@@ -2,24 +2,19 @@ package keystone
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
-
-	"novaagent/engine/errdefs"
 )
 
-type requestIDKey struct{}
+// requestIDHeader is what OpenStack's services log beside their own IDs.
+const requestIDHeader = "X-Openstack-Request-Id"
 
-// WithRequestID makes the requests of ctx carry an OpenStack request ID, so that
-// the logs of all services can be read together.
-func WithRequestID(ctx context.Context, id string) context.Context {
-	return context.WithValue(ctx, requestIDKey{}, id)
-}
-
-func setRequestID(req *http.Request) {
-	if id, _ := req.Context().Value(requestIDKey{}).(string); id != "" && req.Header.Get("X-Openstack-Request-Id") == "" {
-		req.Header.Set("X-Openstack-Request-Id", id)
+func (s *Session) setRequestID(req *http.Request) {
+	if s.opts.RequestID == nil || req.Header.Get(requestIDHeader) != "" {
+		return
+	}
+	if id := s.opts.RequestID(req.Context()); id != "" {
+		req.Header.Set(requestIDHeader, id)
 	}
 }
 
@@ -27,31 +22,39 @@ func setRequestID(req *http.Request) {
 // was refused with 401. Every answer of the server is returned without error;
 // ErrUnavailable if there is none.
 func (s *Session) Do(req *http.Request) (*http.Response, error) {
-	setRequestID(req)
-	for again := true; ; again = false {
-		token, err := s.Token(req.Context())
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set("X-Auth-Token", token)
-		resp, err := s.client.Do(req)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errdefs.ErrUnavailable, err)
-		}
-		repeatable := req.Body == nil || req.GetBody != nil
-		if resp.StatusCode != http.StatusUnauthorized || !again || !repeatable {
-			return resp, nil
-		}
-		s.forget(token)
-		drain(resp)
-		if req.GetBody != nil {
-			body, err := req.GetBody()
-			if err != nil {
-				return nil, fmt.Errorf("%s %s: the body cannot be sent again: %w", req.Method, req.URL, err)
-			}
-			req.Body = body
-		}
+	s.setRequestID(req)
+	token, err := s.Token(req.Context())
+	if err != nil {
+		return nil, err
 	}
+	req.Header.Set("X-Auth-Token", token)
+	resp, err := s.send(req)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || !rewind(req) {
+		return resp, err
+	}
+	s.forget(token)
+	drain(resp)
+	if token, err = s.Token(req.Context()); err != nil {
+		return nil, err
+	}
+	req.Header.Set("X-Auth-Token", token)
+	return s.send(req)
+}
+
+// rewind makes a request ready to be sent again, or tells that it cannot be.
+func rewind(req *http.Request) bool {
+	if req.Body == nil || req.Body == http.NoBody {
+		return true
+	}
+	if req.GetBody == nil {
+		return false
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return false
+	}
+	req.Body = body
+	return true
 }
 
 // User is a request's own user, whose token came with the message. There is no
@@ -80,25 +83,33 @@ func (u *User) Endpoint(ctx context.Context, serviceType string) (string, error)
 
 // Do sends req with the user's token, and the service's beside it if the session
 // has one to add: with it a service accepts the user's token for some time after
-// its end.
+// its end. A service token that was refused is replaced once.
 func (u *User) Do(req *http.Request) (*http.Response, error) {
 	if u.token == "" {
 		return u.session.Do(req)
 	}
-	setRequestID(req)
+	u.session.setRequestID(req)
 	req.Header.Set("X-Auth-Token", u.token)
-	if service := u.session.opts.Service; service != nil {
-		token, err := service.Token(req.Context())
-		if err != nil {
-			return nil, err
-		}
-		req.Header.Set("X-Service-Token", token)
+	service := u.session.opts.Service
+	if service == nil {
+		return u.session.send(req)
 	}
-	resp, err := u.session.client.Do(req)
+	token, err := service.Token(req.Context())
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errdefs.ErrUnavailable, err)
+		return nil, err
 	}
-	return resp, nil
+	req.Header.Set("X-Service-Token", token)
+	resp, err := u.session.send(req)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || !rewind(req) {
+		return resp, err
+	}
+	service.forget(token)
+	drain(resp)
+	if token, err = service.Token(req.Context()); err != nil {
+		return nil, err
+	}
+	req.Header.Set("X-Service-Token", token)
+	return u.session.send(req)
 }
 
 // drain lets the connection be used again.

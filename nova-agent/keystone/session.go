@@ -2,15 +2,11 @@ package keystone
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gophercloud/gophercloud/v2"
@@ -23,8 +19,11 @@ const (
 	// renewBefore is how long before its end a token is replaced, so that none ends
 	// while a request travels (keystoneauth: MIN_TOKEN_LIFE_SECONDS).
 	renewBefore = 2 * time.Minute
-	// attempts and firstPause bound the repetition of a token request that found
-	// nobody listening.
+	// usableFor is how long a token must be good for when Keystone is away and no
+	// new one can be had.
+	usableFor = 10 * time.Second
+	// attempts and firstPause bound the repetition of a login that got no answer, and
+	// of a request that found nobody listening.
 	attempts   = 4
 	firstPause = 250 * time.Millisecond
 )
@@ -65,8 +64,14 @@ type Options struct {
 	Interfaces []string
 	// Endpoints override the catalogue: service type to base URL.
 	Endpoints map[string]string
-	// Timeout bounds one request; 0 means a minute.
+	// Timeout bounds a login, the wait for the head of an answer, and each wait for
+	// more of its body; 0 means a minute. The whole of a long download is bounded
+	// by its context only.
 	Timeout time.Duration
+	// RequestID returns the request ID that the requests of a context carry
+	// (X-Openstack-Request-Id), so that the logs of all services can be read
+	// together; "" and a nil func mean none.
+	RequestID func(ctx context.Context) string
 	// Service is the session whose token goes along as X-Service-Token with the
 	// requests of ForUser; nil means none.
 	Service *Session
@@ -79,7 +84,9 @@ type Session struct {
 	client *http.Client
 	log    *slog.Logger
 
-	mu        sync.Mutex // guards the following, and is held over a login
+	// turn is a lock that is taken with a context: it guards the following, and is
+	// held over a login.
+	turn      chan struct{}
 	token     string
 	expires   time.Time
 	project   string // ID
@@ -104,92 +111,97 @@ func New(opts Options) (*Session, error) {
 	if len(opts.Interfaces) == 0 {
 		opts.Interfaces = []string{"internal", "public"}
 	}
-	transport, err := transportFor(opts.TLS)
+	transport, err := transportFor(opts.TLS, opts.Timeout)
 	if err != nil {
 		return nil, err
 	}
 	return &Session{
-		opts: opts, log: opts.Logger,
+		opts: opts, log: opts.Logger, turn: make(chan struct{}, 1),
 		client: &http.Client{Transport: transport, CheckRedirect: refuseOtherHosts},
 	}, nil
 }
 
-func transportFor(t TLS) (http.RoundTripper, error) {
-	conf := &tls.Config{InsecureSkipVerify: t.Insecure, MinVersion: tls.VersionTLS12}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("keystone: cafile: %v: %w", err, errdefs.ErrInvalid)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("keystone: cafile %s holds no certificate: %w", t.CAFile, errdefs.ErrInvalid)
-		}
-	}
-	if t.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("keystone: certfile: %v: %w", err, errdefs.ErrInvalid)
-		}
-		conf.Certificates = []tls.Certificate{cert}
-	}
-	return &http.Transport{
-		TLSClientConfig:       conf,
-		Proxy:                 http.ProxyFromEnvironment,
-		MaxIdleConnsPerHost:   16,
-		IdleConnTimeout:       90 * time.Second,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: time.Minute,
-		ForceAttemptHTTP2:     true,
-	}, nil
-}
+// Close gives up the connections that nobody uses.
+func (s *Session) Close() { s.client.CloseIdleConnections() }
 
-// refuseOtherHosts keeps a token from following a redirect to somebody else.
-func refuseOtherHosts(req *http.Request, via []*http.Request) error {
-	if len(via) >= 5 || req.URL.Host != via[0].URL.Host {
-		return http.ErrUseLastResponse
-	}
-	return nil
-}
-
-// Token returns a token that is good for two minutes at least. ErrUnavailable if
-// Keystone does not answer, ErrInvalid if it refuses the credentials.
+// Token returns a token that is good for two minutes at least, or for as long as the
+// last one is while Keystone is away. ErrUnavailable if Keystone does not answer,
+// ErrInvalid if it refuses the credentials.
 func (s *Session) Token(ctx context.Context) (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.loginLocked(ctx); err != nil {
+	if err := s.login(ctx); err != nil {
 		return "", err
 	}
+	defer s.unlock()
 	return s.token, nil
 }
 
 // ProjectID returns the ID of the project that the session's tokens are for.
 func (s *Session) ProjectID(ctx context.Context) (string, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := s.loginLocked(ctx); err != nil {
+	if err := s.login(ctx); err != nil {
 		return "", err
 	}
+	defer s.unlock()
 	return s.project, nil
 }
 
+// lock waits for its turn no longer than ctx allows: another request's login may
+// take minutes.
+func (s *Session) lock(ctx context.Context) error {
+	select {
+	case s.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("keystone %s: login of %s: %w: %w", s.opts.AuthURL, s.who(), ctx.Err(), errdefs.ErrUnavailable)
+	}
+}
+
+func (s *Session) unlock() { <-s.turn }
+
 // forget drops a token that was refused, unless another one has replaced it.
 func (s *Session) forget(token string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.turn <- struct{}{}
+	defer s.unlock()
 	if s.token == token {
 		s.token = ""
 	}
 }
 
-func (s *Session) loginLocked(ctx context.Context) error {
+// login takes the lock and sees to it that there is a good token. The caller unlocks,
+// unless there was an error.
+func (s *Session) login(ctx context.Context) error {
+	if err := s.lock(ctx); err != nil {
+		return err
+	}
+	err := s.renewLocked(ctx)
+	if err != nil {
+		s.unlock()
+	}
+	return err
+}
+
+func (s *Session) renewLocked(ctx context.Context) error {
 	if s.token != "" && time.Until(s.expires) > renewBefore {
 		return nil
 	}
+	err := repeat(ctx, func() (bool, error) {
+		err := s.fetchLocked(ctx)
+		// The old token serves while it can; the next request asks again.
+		again := s.token == "" || time.Until(s.expires) <= usableFor
+		return again && errors.Is(err, errdefs.ErrUnavailable), err
+	})
+	if err != nil && errors.Is(err, errdefs.ErrUnavailable) && s.token != "" && time.Until(s.expires) > usableFor {
+		s.log.WarnContext(ctx, "the token could not be renewed yet", "error", err, "expires", s.expires)
+		return nil
+	}
+	return err
+}
+
+// repeat calls do until it is content or has failed often enough, with growing pauses.
+func repeat(ctx context.Context, do func() (again bool, err error)) error {
 	pause := firstPause
 	for attempt := 1; ; attempt++ {
-		err := s.fetchLocked(ctx)
-		if err == nil || attempt == attempts || !errors.Is(err, errdefs.ErrUnavailable) {
+		again, err := do()
+		if err == nil || !again || attempt == attempts {
 			return err
 		}
 		timer := time.NewTimer(pause)
@@ -207,10 +219,10 @@ func (s *Session) fetchLocked(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
 	defer cancel()
 	endpoint := strings.TrimSuffix(strings.TrimSuffix(s.opts.AuthURL, "/"), "/v3") + "/v3/"
-	client := &gophercloud.ServiceClient{
-		ProviderClient: &gophercloud.ProviderClient{HTTPClient: *s.client},
-		Endpoint:       endpoint,
-	}
+	provider := &gophercloud.ProviderClient{HTTPClient: *s.client}
+	provider.HTTPClient.Transport = limited{s.client.Transport}
+	provider.UserAgent.Prepend("nova-agent")
+	client := &gophercloud.ServiceClient{ProviderClient: provider, Endpoint: endpoint}
 	created := tokens.Create(ctx, client, s.authOptions())
 	token, err := created.ExtractToken()
 	if err != nil {
@@ -219,6 +231,10 @@ func (s *Session) fetchLocked(ctx context.Context) error {
 	catalogue, err := created.ExtractServiceCatalog()
 	if err != nil {
 		return fmt.Errorf("keystone %s: catalogue: %v: %w", s.opts.AuthURL, err, errdefs.ErrUnavailable)
+	}
+	if token.ID == "" || !token.ExpiresAt.After(time.Now()) {
+		return fmt.Errorf("keystone %s: login of %s: the answer has no token, or one that has ended (%s); are the clocks right?: %w",
+			s.opts.AuthURL, s.who(), token.ExpiresAt, errdefs.ErrUnavailable)
 	}
 	s.project = ""
 	if project, err := created.ExtractProject(); err == nil && project != nil {

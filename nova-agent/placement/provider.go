@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -117,7 +119,7 @@ func (c *Client) syncInventories(ctx context.Context, p *provider, n Node) (map[
 		}
 		want.Inventories[class] = inv
 		ratios[class] = inv.AllocationRatio
-		changed = changed || !present || old != inv
+		changed = changed || !present || !old.same(inv)
 	}
 	if !changed {
 		return ratios, nil
@@ -127,6 +129,14 @@ func (c *Client) syncInventories(ctx context.Context, p *provider, n Node) (map[
 	}
 	p.Generation = have.Generation
 	return ratios, nil
+}
+
+// same tells whether Placement holds i already. It keeps ratios in single precision,
+// of which MySQL shows six digits.
+func (i Inventory) same(other Inventory) bool {
+	near := math.Abs(i.AllocationRatio-other.AllocationRatio) <= 1e-5*math.Abs(other.AllocationRatio)
+	i.AllocationRatio = other.AllocationRatio
+	return near && i == other
 }
 
 func (r Ratio) choose(present float64) float64 {
@@ -171,7 +181,14 @@ func (c *Client) syncTraits(ctx context.Context, p *provider, n Node) error {
 	if want.Traits = usable; slices.Equal(want.Traits, have.Traits) {
 		return nil
 	}
-	return c.call(ctx, http.MethodPut, path, "1.6", want, nil)
+	err = c.call(ctx, http.MethodPut, path, "1.6", want, nil)
+	if isStatus(err, http.StatusBadRequest) {
+		// An operator may have deleted a trait that was there: look again next time.
+		c.mu.Lock()
+		clear(c.known)
+		c.mu.Unlock()
+	}
+	return err
 }
 
 // usableTraits leaves out standard traits that this Placement does not know yet
@@ -187,7 +204,7 @@ func (c *Client) usableTraits(ctx context.Context, names []string) ([]string, er
 	c.mu.Unlock()
 	if len(unknown) > 0 {
 		var have struct{ Traits []string }
-		if err := c.call(ctx, http.MethodGet, "/traits?name=in:"+strings.Join(unknown, ","), "1.6", nil, &have); err != nil {
+		if err := c.call(ctx, http.MethodGet, "/traits?name=in:"+url.QueryEscape(strings.Join(unknown, ",")), "1.6", nil, &have); err != nil {
 			return nil, err
 		}
 		for _, t := range unknown {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,9 +20,9 @@ import (
 func TestFaults(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	t.Run("proxy", func(t *testing.T) {
-		heard := 0
+		var heard atomic.Int32
 		real := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			heard++
+			heard.Add(1)
 			_, _ = io.WriteString(w, "an answer")
 		}))
 		defer real.Close()
@@ -45,7 +46,7 @@ func TestFaults(t *testing.T) {
 		for _, tt := range []struct {
 			name  string
 			do    Action
-			heard int
+			heard int32
 			text  string
 			is    error
 		}{
@@ -59,7 +60,7 @@ func TestFaults(t *testing.T) {
 			{"hang", Hang(), 0, "", context.DeadlineExceeded},
 		} {
 			p.Heal()
-			heard = 0
+			heard.Store(0)
 			p.Fail(Fault{Method: "GET", Path: "/broken", Skip: 1, Times: 1, Do: tt.do})
 			for n, broken := range []bool{false, true, false} {
 				_, text, err := get("/broken")
@@ -67,7 +68,7 @@ func TestFaults(t *testing.T) {
 					if err != nil || text != "an answer" {
 						t.Errorf("%s: request %d: %q, %v", tt.name, n, text, err)
 					}
-					heard = 0
+					heard.Store(0)
 					continue
 				}
 				if tt.name == "truncate" {
@@ -77,8 +78,8 @@ func TestFaults(t *testing.T) {
 				} else if tt.is != nil && !errors.Is(err, tt.is) || tt.is == nil && (err != nil || text != tt.text) {
 					t.Errorf("%s: %q, %v", tt.name, text, err)
 				}
-				if heard != tt.heard {
-					t.Errorf("%s: the service heard %d requests", tt.name, heard)
+				if n := heard.Load(); n != tt.heard {
+					t.Errorf("%s: the service heard %d requests", tt.name, n)
 				}
 			}
 			if seen := p.Seen(); len(seen) != 3 || seen[0].Broken || !seen[1].Broken {

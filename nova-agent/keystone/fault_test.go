@@ -1,0 +1,263 @@
+package keystone
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"novaagent/engine/errdefs"
+	"novaagent/tests/cloud"
+	"novaagent/tests/faultproxy"
+)
+
+var expiry = regexp.MustCompile(`"expires_at": ?"[^"]*"`)
+
+// expiring changes when the tokens of a Keystone end.
+func expiring(in time.Duration) faultproxy.Action {
+	return faultproxy.Rewrite(func(text []byte) []byte {
+		end := time.Now().UTC().Add(in).Format("2006-01-02T15:04:05.000000Z")
+		return expiry.ReplaceAll(text, []byte(`"expires_at": "`+end+`"`))
+	})
+}
+
+// TestLoginFaults: what goes wrong once is repeated, what stays wrong has a kind.
+func TestLoginFaults(t *testing.T) {
+	l := cloud.Admin(t)
+	garbage := faultproxy.Rewrite(func([]byte) []byte { return []byte(`{"token": {"catalog": 7`) })
+	// All at once: they wait most of the time.
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	for name, do := range map[string]faultproxy.Action{
+		"reset": faultproxy.Reset(), "lost": faultproxy.Lose(), "cut off": faultproxy.Truncate(100), "garbage": garbage,
+		"500": faultproxy.Status(500, "{}"), "503": faultproxy.Status(503, "<html>", "Retry-After", "1"), "429": faultproxy.Status(429, ""),
+		"endless": faultproxy.Flood(201, 64<<20), "hang": faultproxy.Hang(), "ended token": expiring(-time.Minute),
+	} {
+		proxy := faultproxy.New(t, l.AuthURL)
+		o := optionsOf(l)
+		o.AuthURL, o.Timeout = proxy.URL(), 5*time.Second
+		patient := newSession(t, o)
+		o.Timeout = 200 * time.Millisecond
+		hasty := newSession(t, o)
+		wait.Go(func() {
+			proxy.Fail(faultproxy.Fault{Path: "/auth/tokens", Times: 1, Do: do})
+			if _, err := patient.Token(deadline(t)); err != nil {
+				t.Errorf("%s once: %v", name, err)
+			}
+			proxy.Heal()
+			proxy.Fail(faultproxy.Fault{Path: "/auth/tokens", Do: do})
+			_, err := hasty.Token(deadline(t))
+			if !errors.Is(err, errdefs.ErrUnavailable) || !strings.Contains(err.Error(), l.Username) {
+				t.Errorf("%s always: %v", name, err)
+			}
+			if n := len(proxy.Seen()); n != attempts {
+				t.Errorf("%s: %d attempts, want %d", name, n, attempts)
+			}
+		})
+	}
+	proxy := faultproxy.New(t, l.AuthURL)
+	proxy.Down()
+	o := optionsOf(l)
+	o.AuthURL = proxy.URL()
+	if _, err := newSession(t, o).Token(deadline(t)); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("refused: %v", err)
+	}
+}
+
+// TestRefusedCredentials: no retry helps, and no password is repeated.
+func TestRefusedCredentials(t *testing.T) {
+	l := cloud.Admin(t)
+	l.Password = "not-the-secret"
+	_, err := newSession(t, optionsOf(l)).Token(deadline(t))
+	if !errors.Is(err, errdefs.ErrInvalid) || strings.Contains(err.Error(), l.Password) || !strings.Contains(err.Error(), "401") {
+		t.Errorf("got %v", err)
+	}
+	for _, o := range []Options{{}, {Credentials: Credentials{AuthURL: "http://k"}}, {Credentials: Credentials{AuthURL: "http://k", Username: "u"}}} {
+		if _, err := New(o); !errors.Is(err, errdefs.ErrInvalid) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// TestRenewal: a token that ends soon is replaced, and serves on while Keystone is away.
+func TestRenewal(t *testing.T) {
+	l := cloud.Admin(t)
+	proxy := faultproxy.New(t, l.AuthURL)
+	o := optionsOf(l)
+	o.AuthURL = proxy.URL()
+	s := newSession(t, o)
+	proxy.Fail(faultproxy.Fault{Times: 1, Do: expiring(time.Minute)})
+	first, err := s.Token(deadline(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy.Down()
+	if again, err := s.Token(deadline(t)); err != nil || again != first {
+		t.Errorf("while Keystone is away: %v", err)
+	}
+	proxy.Up(t)
+	if again, err := s.Token(deadline(t)); err != nil || again == first {
+		t.Errorf("once Keystone is back: the same token, or %v", err)
+	}
+	if n := len(proxy.Seen()); n != 2 {
+		t.Errorf("%d logins, want 2", n)
+	}
+}
+
+// TestCancelled: who waits behind another one's login that hangs can give up.
+func TestCancelled(t *testing.T) {
+	l := cloud.Admin(t)
+	proxy := faultproxy.New(t, l.AuthURL)
+	hanging := make(chan struct{})
+	proxy.Fail(faultproxy.Fault{Do: faultproxy.After(func() { close(hanging) }, faultproxy.Hang())})
+	o := optionsOf(l)
+	o.AuthURL = proxy.URL()
+	s := newSession(t, o)
+	first, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() {
+		_, err := s.Token(first)
+		done <- err
+	}()
+	<-hanging
+	second, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Token(second); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	stop()
+	if err := <-done; !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestRequestFaults: a service's troubles, seen through Do.
+func TestRequestFaults(t *testing.T) {
+	l := cloud.Admin(t)
+	o := optionsOf(l)
+	o.Timeout = 300 * time.Millisecond
+	s := newSession(t, o)
+	o.Timeout = 0
+	if _, err := newSession(t, o).Token(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	proxy := faultproxy.New(t, l.AuthURL)
+	path := proxy.URL() + "/auth/projects"
+	do := func() (int, error) {
+		status, _, err := ask(t, s.Do, "GET", path, nil)
+		return status, err
+	}
+	for name, action := range map[string]faultproxy.Action{
+		"reset": faultproxy.Reset(), "hang": faultproxy.Hang(), "cut off": faultproxy.Truncate(5),
+	} {
+		proxy.Heal()
+		proxy.Fail(faultproxy.Fault{Path: "/auth/projects", Do: action})
+		if _, err := do(); err == nil {
+			t.Errorf("%s: no error", name)
+		} else if name != "cut off" && !errors.Is(err, errdefs.ErrUnavailable) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	proxy.Heal()
+	proxy.Fail(faultproxy.Fault{Path: "/auth/projects", Do: faultproxy.Status(401, "")})
+	if status, err := do(); status != 401 || err != nil {
+		t.Errorf("401 for ever: %d, %v", status, err)
+	}
+	if n := len(proxy.Seen()); n != 2 {
+		t.Errorf("401 for ever: %d requests, want 2", n)
+	}
+	// Nobody listens, and then somebody does.
+	proxy.Heal()
+	proxy.Down()
+	refused := time.AfterFunc(firstPause/2, func() { proxy.Up(t) })
+	defer refused.Stop()
+	if status, err := do(); status != 200 || err != nil {
+		t.Errorf("after a restart: %d, %v", status, err)
+	}
+	proxy.Down()
+	if _, err := do(); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("nobody listens: %v", err)
+	}
+}
+
+// TestStalledBody: an answer that stops in the middle ends with an error.
+func TestStalledBody(t *testing.T) {
+	l := cloud.Admin(t)
+	stop := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "10")
+		w.WriteHeader(200)
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-stop:
+		case <-r.Context().Done():
+		}
+	}))
+	defer server.Close()
+	defer close(stop)
+	o := optionsOf(l)
+	o.Timeout = 2 * time.Second
+	s := newSession(t, o)
+	_, _, err := ask(t, s.Do, "GET", server.URL, nil)
+	if !errors.Is(err, errStalled) || !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestTLS: certificates are checked against cafile, unless told not to.
+func TestTLS(t *testing.T) {
+	l := cloud.Admin(t)
+	target, err := url.Parse(l.AuthURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	target.Path = ""
+	forward := httputil.NewSingleHostReverseProxy(target)
+	transport := &http.Transport{}
+	forward.Transport = transport
+	defer transport.CloseIdleConnections()
+	server := httptest.NewUnstartedServer(forward)
+	server.Config.ErrorLog = nil
+	server.StartTLS()
+	defer server.Close()
+	var ca bytes.Buffer
+	if err := pem.Encode(&ca, &pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}); err != nil {
+		t.Fatal(err)
+	}
+	file, empty := filepath.Join(t.TempDir(), "ca.pem"), filepath.Join(t.TempDir(), "empty.pem")
+	if err := errors.Join(os.WriteFile(file, ca.Bytes(), 0o600), os.WriteFile(empty, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	o := optionsOf(l)
+	o.AuthURL = server.URL + "/v3"
+	for name, tt := range map[string]struct {
+		tls  TLS
+		want error
+	}{
+		"the authority is known":     {TLS{CAFile: file}, nil},
+		"no check":                   {TLS{Insecure: true}, nil},
+		"the authority is not known": {TLS{}, errdefs.ErrUnavailable},
+	} {
+		o.TLS = tt.tls
+		if _, err := newSession(t, o).Token(deadline(t)); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, bad := range []TLS{{CAFile: "/does/not/exist"}, {CAFile: empty}, {CertFile: file, KeyFile: file}} {
+		o.TLS = bad
+		if _, err := New(o); !errors.Is(err, errdefs.ErrInvalid) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+}
