@@ -241,7 +241,6 @@ func TestUser(t *testing.T) {
 	proxy := faultproxy.New(t, image)
 	o.Service = newSession(t, optionsOf(admin))
 	o.Endpoints = map[string]string{"image": proxy.URL()}
-	o.RequestID = func(context.Context) string { return "req-5a0e3f2e-0000-4000-8000-000000000000" }
 	s := newSession(t, o)
 	token, err := newSession(t, optionsOf(demo)).Token(deadline(t))
 	if err != nil {
@@ -252,7 +251,9 @@ func TestUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status, text, err := ask(t, user.Do, "GET", url+"/v2/images", nil); err != nil || status != 200 {
+	const id = "req-5a0e3f2e-0000-4000-8000-000000000000"
+	withID := func(r *http.Request) (*http.Response, error) { return user.Do(r.WithContext(WithRequestID(r.Context(), id))) }
+	if status, text, err := ask(t, withID, "GET", url+"/v2/images", nil); err != nil || status != 200 {
 		t.Fatalf("%d %s %v", status, text, err)
 	}
 	service, err := o.Service.Token(deadline(t))
@@ -260,7 +261,7 @@ func TestUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := proxy.Seen()[0].Header
-	if seen.Get("X-Auth-Token") != token || seen.Get("X-Service-Token") != service || seen.Get("X-Openstack-Request-Id") == "" {
+	if seen.Get("X-Auth-Token") != token || seen.Get("X-Service-Token") != service || seen.Get("X-Openstack-Request-Id") != id {
 		t.Errorf("the headers are not the user's, the service's and the request's")
 	}
 	// Glance refuses a service token that has been revoked; a new one is fetched.

@@ -9,11 +9,16 @@ import (
 // requestIDHeader is what OpenStack's services log beside their own IDs.
 const requestIDHeader = "X-Openstack-Request-Id"
 
-func (s *Session) setRequestID(req *http.Request) {
-	if s.opts.RequestID == nil || req.Header.Get(requestIDHeader) != "" {
-		return
-	}
-	if id := s.opts.RequestID(req.Context()); id != "" {
+type requestIDKey struct{}
+
+// WithRequestID makes the requests of ctx carry an OpenStack request ID, so that
+// the logs of all services can be read together.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestIDKey{}, id)
+}
+
+func setRequestID(req *http.Request) {
+	if id, _ := req.Context().Value(requestIDKey{}).(string); id != "" && req.Header.Get(requestIDHeader) == "" {
 		req.Header.Set(requestIDHeader, id)
 	}
 }
@@ -22,7 +27,7 @@ func (s *Session) setRequestID(req *http.Request) {
 // was refused with 401. Every answer of the server is returned without error;
 // ErrUnavailable if there is none.
 func (s *Session) Do(req *http.Request) (*http.Response, error) {
-	s.setRequestID(req)
+	setRequestID(req)
 	token, err := s.Token(req.Context())
 	if err != nil {
 		return nil, err
@@ -88,7 +93,7 @@ func (u *User) Do(req *http.Request) (*http.Response, error) {
 	if u.token == "" {
 		return u.session.Do(req)
 	}
-	u.session.setRequestID(req)
+	setRequestID(req)
 	req.Header.Set("X-Auth-Token", u.token)
 	service := u.session.opts.Service
 	if service == nil {

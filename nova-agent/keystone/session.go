@@ -68,10 +68,6 @@ type Options struct {
 	// more of its body; 0 means a minute. The whole of a long download is bounded
 	// by its context only.
 	Timeout time.Duration
-	// RequestID returns the request ID that the requests of a context carry
-	// (X-Openstack-Request-Id), so that the logs of all services can be read
-	// together; "" and a nil func mean none.
-	RequestID func(ctx context.Context) string
 	// Service is the session whose token goes along as X-Service-Token with the
 	// requests of ForUser; nil means none.
 	Service *Session
