@@ -11,20 +11,33 @@ import (
 // the current one. The thread and the namespace end with it.
 func inMountNamespace(f func() error) error {
 	done := make(chan error)
-	go func() {
-		// Never unlocked: the thread must not serve another goroutine.
-		runtime.LockOSThread()
-		done <- func() error {
-			if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
-				return fmt.Errorf("unshare mount namespace: %w", err)
-			}
-			if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
-				return fmt.Errorf("set propagation of /: %w", err)
-			}
-			return f()
-		}()
-	}()
+	go onDoomedThread(done, func() error {
+		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("unshare mount namespace: %w", err)
+		}
+		if err := unix.Mount("", "/", "", unix.MS_SLAVE|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("set propagation of /: %w", err)
+		}
+		return f()
+	})
 	return <-done
+}
+
+// onDoomedThread runs f on a thread that ends with it, and that is not the process's first:
+// that one cannot end, and /proc/self shows its namespaces for those of the process.
+func onDoomedThread(done chan<- error, f func() error) {
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// Keep this goroutine on the first thread while another one is found a thread.
+		other := make(chan error)
+		go onDoomedThread(other, f)
+		err := <-other
+		runtime.UnlockOSThread()
+		done <- err
+		return
+	}
+	// Never unlocked: the thread must not serve another goroutine.
+	done <- f()
 }
 
 // Room is a thread in a mount namespace of its own that holds an empty read-only

@@ -16,6 +16,9 @@ import (
 
 // launch is a process in the making: the program and the descriptors that it needs.
 type launch struct {
+	// makeCwd makes the working directory if it is missing: for the first process.
+	makeCwd bool
+
 	r    *Runtime
 	b    *kernel.Builder
 	spec *specs.Spec
@@ -96,6 +99,7 @@ func (l *launch) compileInit(cg *cgroup) error {
 		return err
 	}
 	l.b.JoinSessionKeyring("nova-agent").Tolerate(syscall.ENOSYS, syscall.EPERM, syscall.EDQUOT).Note()
+	l.makeCwd = true
 	return l.finish(l.spec.Process, m.terminal)
 }
 

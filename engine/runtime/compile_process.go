@@ -44,6 +44,15 @@ func (l *launch) finish(p *specs.Process, terminal *kernel.Ref) error {
 	if !strings.HasPrefix(cwd, "/") || strings.ContainsRune(cwd, 0) {
 		return fmt.Errorf("working directory %q is not absolute: %w", cwd, errdefs.ErrInvalid)
 	}
+	if l.makeCwd {
+		// As runc does. Here every path is the container's, and whatever fails shows in the next step.
+		b.Umask(0o022)
+		for i := 1; i <= len(cwd); i++ {
+			if i == len(cwd) || cwd[i] == '/' {
+				b.MkdirIn(kernel.Cwd(), cwd[:i], 0o755).TolerateAll()
+			}
+		}
+	}
 	// No magic link such as /proc/self/fd/7 may lead out of the root (CVE-2024-21626).
 	dir, _ := b.Open(cwd, kernel.OPath|syscall.O_DIRECTORY)
 	b.Fchdir(dir, cwd)

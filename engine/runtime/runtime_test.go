@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,8 +16,8 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"novaagent/engine/kernel"
 	"novaagent/engine/runtime"
+	"novaagent/tests/leak"
 	"novaagent/tests/need"
 	"novaagent/tests/shim"
 )
@@ -36,14 +35,18 @@ func context30(t testing.TB) context.Context {
 // newRuntime starts a Runtime with a cgroup parent and directory of its own.
 func newRuntime(t testing.TB) *runtime.Runtime {
 	t.Helper()
-	r := openRuntime(t, t.TempDir(), cgroupParent(t))
+	parent := cgroupParent()
+	dir := t.TempDir()
+	shim.Program(t)
+	leak.Check(t, parent)
+	r := openRuntime(t, dir, parent)
 	t.Cleanup(func() { closeRuntime(t, r) })
 	return r
 }
 
 var parents atomic.Int64
 
-func cgroupParent(t testing.TB) string {
+func cgroupParent() string {
 	return fmt.Sprintf("/nova-agent-test-%d-%d", os.Getpid(), parents.Add(1))
 }
 
@@ -83,6 +86,31 @@ func testLogger(t testing.TB) *slog.Logger {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
+
+// prober builds testdata/prober.
+var proberBuilt = sync.OnceValues(func() ([]byte, error) {
+	path := filepath.Join(os.TempDir(), fmt.Sprintf("nova-agent-prober-%d", os.Getpid()))
+	defer os.Remove(path)
+	cmd := exec.Command("go", "build", "-o", path, "./testdata/prober")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Run(); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
+// addProber puts the prober into an image as /prober.
+func addProber(t testing.TB, image string) {
+	t.Helper()
+	b, err := proberBuilt()
+	if err != nil {
+		t.Fatalf("build the prober: %v", err)
+	}
+	if err := os.WriteFile(filepath.Join(image, "prober"), b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // image is a root file system's layer with busybox.
 func image(t testing.TB) string {
@@ -192,63 +220,4 @@ func run(t testing.TB, r *runtime.Runtime, b runtime.Bundle) (runtime.Exit, stri
 		t.Fatal(err)
 	}
 	return exit, out.String()
-}
-
-func TestRun(t *testing.T) {
-	r := newRuntime(t)
-	exit, out := run(t, r, bundle(t, "run", image(t), "sh", "-c", "echo hello; id; cat /proc/1/comm; exit 7"))
-	if exit.Code != 7 {
-		t.Errorf("exit %+v", exit)
-	}
-	t.Log(out)
-}
-
-func BenchmarkStartWaitDelete(b *testing.B) {
-	r := newRuntime(b)
-	lower := image(b)
-	ns := b.TempDir() + "/ns"
-	m := kernel.IDMap{UIDs: []kernel.IDRange{{Host: firstID, Size: 65536}}, GIDs: []kernel.IDRange{{Host: firstID, Size: 65536}}}
-	if err := kernel.CreateNamespaces(ns, m); err != nil {
-		b.Fatal(err)
-	}
-	defer kernel.RemoveNamespaces(ns)
-	bu := bundle(b, "bench", lower, "true")
-	for i, n := range bu.Spec.Linux.Namespaces {
-		switch n.Type {
-		case specs.UserNamespace:
-			bu.Spec.Linux.Namespaces[i].Path = ns + "/user"
-		case specs.NetworkNamespace:
-			bu.Spec.Linux.Namespaces[i].Path = ns + "/net"
-		}
-	}
-	ctx := context.Background()
-	var all []time.Duration
-	var parts [3]time.Duration
-	n := 0
-	for b.Loop() {
-		n++
-		t0 := time.Now()
-		t, err := r.Start(ctx, bu)
-		if err != nil {
-			b.Fatal(err)
-		}
-		t1 := time.Now()
-		if x, err := t.Wait(ctx); err != nil || x.Code != 0 {
-			b.Fatal(x, err)
-		}
-		t2 := time.Now()
-		if err := t.Delete(ctx); err != nil {
-			b.Fatal(err)
-		}
-		t3 := time.Now()
-		parts[0] += t1.Sub(t0)
-		parts[1] += t2.Sub(t1)
-		parts[2] += t3.Sub(t2)
-		all = append(all, t3.Sub(t0))
-	}
-	slices.Sort(all)
-	b.ReportMetric(float64(all[len(all)/2].Microseconds()), "median-µs")
-	for i, name := range []string{"start-µs", "wait-µs", "delete-µs"} {
-		b.ReportMetric(float64(parts[i].Microseconds())/float64(n), name)
-	}
 }

@@ -25,8 +25,7 @@ func (s *shim) recordExit(e wire.Exit) {
 	}
 }
 
-// syncExit brings the record to stable storage. The agent has been told by now, so
-// that nobody waits for it.
+// syncExit brings the record to stable storage.
 func (s *shim) syncExit() {
 	fd, err := syscall.Openat(s.stateDir, "exit", syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err == nil {

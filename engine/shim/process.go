@@ -80,12 +80,17 @@ func (p *process) ready(uint32) {
 	p.drain()
 	if p.main {
 		p.s.recordExit(p.exit)
+		told := false
 		for _, c := range append([]*conn(nil), p.s.conns...) {
 			if c.proc == nil && c.greeted {
 				c.send(wire.Exited, 0, p.exit.Append(nil))
+				told = told || c.fd >= 0
 			}
 		}
-		p.s.syncExit()
+		if !told {
+			// An agent that has been told has a database of its own.
+			p.s.syncExit()
+		}
 	}
 	p.s.reapOrphans()
 	p.s.trimExecs()
