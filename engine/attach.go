@@ -85,7 +85,7 @@ func (a *Attachment) Wait(ctx context.Context) error {
 
 // forget takes a off the list of those that wait for a start.
 func (a *Attachment) forget() {
-	unlock, err := a.e.locks.lock(a.e.ctx, a.t.id)
+	unlock, err := a.e.lockContainer(a.e.ctx, a.t.id)
 	if err != nil {
 		return
 	}

@@ -35,7 +35,7 @@ func (e *Engine) Create(ctx context.Context, spec Spec) (Container, error) {
 	if err != nil {
 		return Container{}, err
 	}
-	unlock, err := e.locks.lock(ctx, rec.ID)
+	unlock, err := e.lockContainer(ctx, rec.ID)
 	if err != nil {
 		return Container{}, err
 	}
@@ -104,9 +104,6 @@ func NewID() string {
 func (e *Engine) reserve(rec *Container) (*tracked, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.closing {
-		return nil, fmt.Errorf("the engine is closing: %w", errdefs.ErrUnavailable)
-	}
 	if id, taken := e.names[rec.Spec.Name]; taken {
 		return nil, fmt.Errorf("the container name %q is already in use by container %q: %w",
 			"/"+rec.Spec.Name, id, errdefs.ErrConflict)

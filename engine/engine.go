@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"sync"
 
+	"novaagent/engine/errdefs"
 	"novaagent/engine/image"
 	"novaagent/engine/kernel"
 	"novaagent/engine/network"
@@ -31,6 +32,8 @@ type Options struct {
 	CgroupParent string
 	// WarmShims is how many idle shims are kept ready; 0 means 2.
 	WarmShims int
+	// Shim is the shim's executable; nil means the embedded one.
+	Shim []byte
 	// ImageLimits bound imports; zero fields have defaults.
 	ImageLimits image.Limits
 	Logger      *slog.Logger
@@ -134,6 +137,7 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 		RunDir:       filepath.Join(e.opts.RunDir, "runtime"),
 		CgroupParent: e.cgroup,
 		WarmShims:    e.opts.WarmShims,
+		Shim:         e.opts.Shim,
 		Logger:       e.log,
 	})
 	if err != nil {
@@ -205,6 +209,32 @@ func (e *Engine) spawn(what, id string, f func(ctx context.Context)) bool {
 		f(e.ctx)
 	}()
 	return true
+}
+
+// enter notes that an operation begins, which Close waits for, and refuses it if the
+// engine is closing: what belongs to a container may be another engine's by then.
+func (e *Engine) enter() (leave func(), err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closing {
+		return nil, fmt.Errorf("the engine is closing: %w", errdefs.ErrUnavailable)
+	}
+	e.routines.Add(1)
+	return e.routines.Done, nil
+}
+
+// lockContainer takes the lock of the container with that ID.
+func (e *Engine) lockContainer(ctx context.Context, id string) (unlock func(), err error) {
+	leave, err := e.enter()
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", short(id), err)
+	}
+	release, err := e.locks.lock(ctx, id)
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return func() { release(); leave() }, nil
 }
 
 // The directories. All are functions of the ID.

@@ -117,7 +117,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, s Streams) error {
 	if err != nil {
 		return err
 	}
-	unlock, err := e.locks.lock(ctx, t.id)
+	unlock, err := e.lockContainer(ctx, t.id)
 	if err != nil {
 		return err
 	}

@@ -18,12 +18,14 @@ func (e *Engine) watch(t *tracked, task *runtime.Task) {
 		case <-ctx.Done():
 			return
 		}
-		unlock, err := e.locks.lock(ctx, t.id)
+		unlock, err := e.lockContainer(ctx, t.id)
 		if err != nil {
 			return // the engine closes; the next one finds the exit
 		}
-		then := e.reap(ctx, t, task)
-		unlock()
+		then := func() func() {
+			defer unlock() // also if it panics
+			return e.reap(ctx, t, task)
+		}()
 		if then != nil {
 			then()
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"novaagent/engine/errdefs"
+	"novaagent/engine/kernel"
 	"novaagent/engine/runtime"
 )
 
@@ -158,6 +159,11 @@ func (e *Engine) secure(s *specs.Spec, rec *Container) error {
 	caps, err := capabilities(s.Process.Capabilities.Bounding, sec)
 	if err != nil {
 		return err
+	}
+	if rec.IDs.IsZero() {
+		// In the host's user namespace it can't have what the agent itself has not.
+		all := runtime.Capabilities()
+		caps = slices.DeleteFunc(caps, func(c string) bool { return !kernel.HasCapability(slices.Index(all, c)) })
 	}
 	// Inheritable and ambient stay empty (CVE-2022-24769).
 	s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}

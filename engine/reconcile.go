@@ -73,7 +73,7 @@ func (e *Engine) settleAll(ctx context.Context, all []*tracked) {
 
 // settle brings one container's record and the kernel together.
 func (e *Engine) settle(ctx context.Context, t *tracked) error {
-	unlock, err := e.locks.lock(ctx, t.id)
+	unlock, err := e.lockContainer(ctx, t.id)
 	if err != nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func (e *Engine) restartLater(t *tracked, delay time.Duration) {
 }
 
 func (e *Engine) restartNow(ctx context.Context, t *tracked) {
-	unlock, err := e.locks.lock(ctx, t.id)
+	unlock, err := e.lockContainer(ctx, t.id)
 	if err != nil {
 		return
 	}

@@ -53,14 +53,15 @@ func (e *Engine) start(ctx context.Context, t *tracked, change func(*Container))
 	}
 	// A client that leaves halfway must not leave half a container.
 	ctx = context.WithoutCancel(ctx)
+	began := time.Now().UTC() // before: a process may have ended when launch returns
 	if err := e.launch(ctx, t); err != nil {
 		e.dropWaiting(t)
 		return e.startFailed(t, err)
 	}
 	t.waiting = nil
-	task, now := t.task, time.Now().UTC()
+	task := t.task
 	err := e.move(t, Running, lazy, func(c *Container) {
-		c.PID, c.Started, c.Error, c.Exit = task.PID(), now, "", Exit{}
+		c.PID, c.Started, c.Error, c.Exit = task.PID(), began, "", Exit{}
 		change(c)
 	})
 	if err != nil {

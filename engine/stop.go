@@ -111,7 +111,7 @@ func (e *Engine) waitExit(ctx context.Context, t *tracked, exits uint64, grace t
 
 // killAll kills every process of t's current run.
 func (e *Engine) killAll(ctx context.Context, t *tracked, exits uint64) error {
-	unlock, err := e.locks.lock(ctx, t.id)
+	unlock, err := e.lockContainer(ctx, t.id)
 	if err != nil {
 		return err
 	}

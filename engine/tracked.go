@@ -155,7 +155,7 @@ func (e *Engine) hold(ctx context.Context, ref string) (*tracked, func(), error)
 	if err != nil {
 		return nil, nil, err
 	}
-	unlock, err := e.locks.lock(ctx, t.id)
+	unlock, err := e.lockContainer(ctx, t.id)
 	if err != nil {
 		return nil, nil, err
 	}
