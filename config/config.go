@@ -65,6 +65,7 @@ type Rabbit struct {
 	RetryInterval            Duration `yaml:"rabbit_retry_interval" min:"0" doc:"Pause after the first failed round of connects."`
 	RetryBackoff             Duration `yaml:"rabbit_retry_backoff" min:"0" doc:"How much longer each further pause is."`
 	RetryMax                 Duration `yaml:"rabbit_interval_max" min:"0" doc:"Longest pause."`
+	ReconnectDelay           Duration `yaml:"kombu_reconnect_delay" min:"0" doc:"A connect after a loss waits a random part of this, so that not all nodes come back at once."`
 	MissingReplyQueueTimeout Duration `yaml:"kombu_missing_consumer_retry_timeout" min:"0" doc:"How long a reply is tried whose queue does not exist."`
 	TLS                      bool     `yaml:"ssl" doc:"TLS to the broker."`
 	CAFile                   string   `yaml:"ssl_ca_file" doc:"PEM file of the authority; without it the broker's certificate is not checked, as in oslo.messaging."`
@@ -202,7 +203,7 @@ func Default() *Config {
 			MaxMessage: 32 << 20, Workers: 64,
 			Rabbit: Rabbit{
 				TransientTTL: 1800 * second, LoginMethod: "AMQPLAIN", Heartbeat: 60 * second,
-				RetryInterval: second, RetryBackoff: 2 * second, RetryMax: 30 * second,
+				RetryInterval: second, RetryBackoff: 2 * second, RetryMax: 30 * second, ReconnectDelay: second,
 				MissingReplyQueueTimeout: 60 * second,
 			},
 		},

@@ -1,12 +1,10 @@
 package config
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"os"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,6 +47,8 @@ func TestEveryKeyIsDocumented(t *testing.T) {
 				walk(k.field.Type, path+"."+k.name)
 			case k.field.Tag.Get("doc") == "":
 				t.Errorf("%s.%s has no doc", path, k.name)
+			case k.field.Type.Kind() == reflect.Int && k.field.Tag.Get("min") == "":
+				t.Errorf("%s.%s has no least value", path, k.name)
 			}
 			seen[k.name] = true
 		}
@@ -88,6 +88,9 @@ func TestParseRefuses(t *testing.T) {
 		{"placement:\n  valid_interfaces: internal\n", "want a list"},
 		{"- a\n", "the file: want keys and values, not a list"},
 		{"host: a\n\tb: c\n", "f: yaml:"},
+		{"host: a\n---\nhost: b\n", "f:2:1: a second document"},
+		{"host: &a x\nmy_ip: {<<: *a}\n", "want a text, not keys and values"},
+		{"rpc: &r {workers: 1}\nlog: *r\n", "f:2:6: log: want keys and values"},
 	} {
 		_, err := Parse("f", []byte(tt.file))
 		if err == nil || !errors.Is(err, errdefs.ErrInvalid) || !strings.Contains(err.Error(), tt.want) {
@@ -122,111 +125,20 @@ func TestSecretsAreMasked(t *testing.T) {
 	}
 }
 
-func TestImportNova(t *testing.T) {
-	imported, err := ImportNova("testdata/nova-compute.conf")
-	if err != nil {
+func TestExposed(t *testing.T) {
+	path := t.TempDir() + "/f"
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := imported.Config
-	for _, tt := range []struct{ got, want any }{
-		{c.Host, "node-7"}, {c.NodeName, "node-7"}, {c.MyIP, "192.0.2.7"},
-		{c.Compute.VIFPluggingIsFatal, false}, {c.Compute.VIFPluggingTimeout.D(), 2 * time.Minute},
-		{c.Compute.ReservedMemoryMB, 2048}, {c.Compute.CPURatio, Ratio(4)}, {c.Compute.ResumeGuests, true},
-		{c.Placement.AuthURL, "http://192.0.2.1:5000/v3"}, {c.Placement.Password, "p a$word"}, {c.Placement.Region, "RegionOne"},
-		{c.Neutron.Password, "n3utron"}, {c.Neutron.Username, "neutron"},
-		{c.ServiceUser.Send, true}, {c.ServiceUser.Password, "n0va"},
-		{c.RPC.Rabbit.Quorum, true}, {c.RPC.Rabbit.Heartbeat.D(), 30 * time.Second}, {c.RPC.Rabbit.QuorumMaxMemoryBytes, 1 << 20},
-	} {
-		if tt.got != tt.want {
-			t.Errorf("got %v, want %v", tt.got, tt.want)
-		}
-	}
-	for _, name := range []string{"[DEFAULT] compute_driver", "[DEFAULT] default_log_levels", "[keystone_authtoken] memcached_servers"} {
-		if !slices.Contains(imported.Left, name) {
-			t.Errorf("%s is not among what is left over: %v", name, imported.Left)
-		}
-	}
-	// What is written can be read, and is the same.
-	again, err := Parse("f", c.YAML(true, true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(c, again); diff != "" {
-		t.Errorf("after writing and reading:\n%s", diff)
-	}
-}
-
-func TestImportRefuses(t *testing.T) {
-	const enough = "[DEFAULT]\ntransport_url=rabbit://a:b@c/\n[placement]\nauth_url=http://k\npassword=p\n[neutron]\npassword=p\n"
-	for _, tt := range []struct{ file, want string }{
-		{"", "rpc.transport_url is missing"},
-		{"[DEFAULT]\ntransport_url=kafka://x\n", "want rabbit://"},
-		{enough + "[DEFAULT]\nvif_plugging_timeout = soon\n", `:9: [DEFAULT] vif_plugging_timeout: want a number of seconds, not "soon"`},
-		{enough + "[DEFAULT]\nresume_guests_state_on_host_boot = perhaps\n", "want true or false"},
-		{enough + "[placement]\nauth_type = v3kerberos\n", `[placement] auth_type: want one of password`},
-		{"key = value\n", ":1: a value before the first section"},
-		{"[DEFAULT\n", ":1: want [section]"},
-		{"[DEFAULT]\nnonsense\n", ":2: want name = value"},
-		{"[DEFAULT]\n\n  lost\n", ":3: an indented line that continues nothing"},
-	} {
-		path := t.TempDir() + "/nova.conf"
-		if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
+	for mode, want := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o644: true, 0o604: true} {
+		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		_, err := ImportNova(path)
-		if err == nil || !errors.Is(err, errdefs.ErrInvalid) || !strings.Contains(err.Error(), tt.want) {
-			t.Errorf("%q: got %v, want %q", tt.file, err, tt.want)
+		if got, err := Exposed(path); got != want || err != nil {
+			t.Errorf("%o: %v, %v", mode, got, err)
 		}
 	}
-	if _, err := ImportNova("/does/not/exist"); !errors.Is(err, errdefs.ErrInvalid) {
+	if _, err := Exposed(path + ".not"); !errors.Is(err, errdefs.ErrInvalid) {
 		t.Errorf("got %v", err)
 	}
-}
-
-// TestLaterFileWins, as with several --config-file.
-func TestLaterFileWins(t *testing.T) {
-	path := t.TempDir() + "/more.conf"
-	if err := os.WriteFile(path, []byte("[DEFAULT]\nhost = other\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	imported, err := ImportNova("testdata/nova-compute.conf", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if imported.Config.Host != "other" {
-		t.Errorf("host is %s", imported.Config.Host)
-	}
-}
-
-func FuzzParse(f *testing.F) {
-	f.Add([]byte("host: a\ncompute: {report_interval: 10s}\n"))
-	f.Add(Default().YAML(false, true))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		c, err := Parse("f", data)
-		if err != nil {
-			return
-		}
-		again, err := Parse("f", c.YAML(false, true))
-		if err != nil {
-			t.Fatalf("what was written cannot be read: %v", err)
-		}
-		if !bytes.Equal(c.YAML(false, true), again.YAML(false, true)) {
-			t.Error("not the same after writing and reading")
-		}
-	})
-}
-
-func FuzzIni(f *testing.F) {
-	f.Add([]byte("[a]\nb = $c\nc = ${a.b}\n d\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		o := options{}
-		if o.read("f", data) != nil {
-			return
-		}
-		for section, names := range o {
-			for name := range names {
-				o.get(section, name)
-			}
-		}
-	})
 }

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"reflect"
@@ -29,11 +31,15 @@ func Load(path string) (*Config, error) {
 // Parse is Load for a file's contents; name stands for it in errors.
 func Parse(name string, data []byte) (*Config, error) {
 	c := Default()
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
+	var doc, more yaml.Node
+	reader := yaml.NewDecoder(bytes.NewReader(data))
+	if err := reader.Decode(&doc); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: %v: %w", name, err, errdefs.ErrInvalid)
 	}
 	d := &decoder{name: name}
+	if err := reader.Decode(&more); err == nil {
+		d.fault(&more, "a second document (---) is not read")
+	}
 	if len(doc.Content) > 0 {
 		d.structure(doc.Content[0], reflect.ValueOf(c).Elem(), "")
 	}
@@ -42,6 +48,16 @@ func Parse(name string, data []byte) (*Config, error) {
 	}
 	c.complete()
 	return c, nil
+}
+
+// Exposed tells whether others than a file's owner and group may read it, which a file
+// with passwords should not allow.
+func Exposed(path string) (bool, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return false, fmt.Errorf("configuration: %w: %w", err, errdefs.ErrInvalid)
+	}
+	return info.Mode().Perm()&0o007 != 0, nil
 }
 
 type decoder struct {

@@ -20,15 +20,19 @@ type Imported struct {
 	// Left lists the options that nova-agent has no use for, as "[section] name",
 	// sorted.
 	Left []string
+	// Notes are values that were taken over with another meaning.
+	Notes []string
 }
 
 // ImportNova turns the configuration files of a nova-compute, in the order of its
 // --config-file arguments, into nova-agent's. A value that cannot be taken over is an
 // ErrInvalid that names its file and line; so is a result without what the service needs.
-func ImportNova(paths ...string) (*Imported, error) {
+func ImportNova(paths ...string) (*Imported, error) { return importNova(paths, os.ReadFile) }
+
+func importNova(paths []string, readFile func(string) ([]byte, error)) (*Imported, error) {
 	o := options{}
 	for _, p := range paths {
-		data, err := os.ReadFile(p)
+		data, err := readFile(p)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalid)
 		}
@@ -39,12 +43,15 @@ func ImportNova(paths ...string) (*Imported, error) {
 	c := Default()
 	used := map[string]bool{}
 	var faults []error
-	take := func(section, name string, v reflect.Value, tag reflect.StructTag) {
+	take := func(section, name string, v reflect.Value, tag reflect.StructTag, zero string) {
 		found, ok := o.get(section, name)
 		if !ok {
 			return
 		}
 		used[section+"/"+name] = true
+		if zero != "" && found.value == "0" {
+			found.value = zero
+		}
 		if err := setNova(v, found.value, tag); err != nil {
 			faults = append(faults, fmt.Errorf("%s:%d: [%s] %s: want %s, not %q", found.file, found.line, section, name,
 				novaTypeName(v, tag), shownValue(found.value, tag)))
@@ -54,7 +61,7 @@ func ImportNova(paths ...string) (*Imported, error) {
 		root := reflect.ValueOf(c).Elem()
 		v, tag := fieldAt(root, m.key)
 		for _, name := range m.names {
-			take(m.section, name, v, tag)
+			take(m.section, name, v, tag, m.zero)
 		}
 	}
 	for _, s := range authSections {
@@ -68,11 +75,12 @@ func ImportNova(paths ...string) (*Imported, error) {
 		for _, k := range authKeys {
 			v, tag := fieldAt(root, s.key+"."+k.key)
 			for _, name := range k.names {
-				take(from, name, v, tag)
+				take(from, name, v, tag, "")
 			}
 		}
 	}
 	importAuthType(o, used, &faults)
+	notes := importOthers(o, used, c)
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("%w: %w", errors.Join(faults...), errdefs.ErrInvalid)
 	}
@@ -85,7 +93,7 @@ func ImportNova(paths ...string) (*Imported, error) {
 	if missing := c.Check(); len(missing) > 0 {
 		return nil, fmt.Errorf("%s: %s: %w", strings.Join(paths, ", "), strings.Join(missing, "; "), errdefs.ErrInvalid)
 	}
-	return &Imported{Config: c, Left: leftOver(o, used)}, nil
+	return &Imported{Config: c, Left: leftOver(o, used), Notes: notes}, nil
 }
 
 // importAuthType refuses the plug-ins of keystoneauth that nova-agent lacks.
@@ -102,6 +110,47 @@ func importAuthType(o options, used map[string]bool, faults *[]error) {
 				found.file, found.line, s.section, strings.Join(allowed, ", "), found.value))
 		}
 	}
+}
+
+// importOthers takes over what is no plain renaming.
+func importOthers(o options, used map[string]bool, c *Config) (notes []string) {
+	get := func(section, name string) (string, bool) {
+		found, ok := o.get(section, name)
+		if ok {
+			used[section+"/"+name] = true
+		}
+		return found.value, ok
+	}
+	isTrue := func(section, name string) bool {
+		v, _ := get(section, name)
+		return slices.Contains([]string{"true", "1", "on", "yes"}, strings.ToLower(v))
+	}
+	if isTrue("DEFAULT", "debug") {
+		c.Log.Level = "debug"
+	}
+	if isTrue("DEFAULT", "use_json") {
+		c.Log.Format = "json"
+	}
+	// api_servers is the older way to name Glance; a client takes any of them.
+	if servers, ok := get("glance", "api_servers"); ok && c.Glance.Endpoint == "" {
+		first, more, several := strings.Cut(servers, ",")
+		if c.Glance.Endpoint = strings.TrimSpace(first); several {
+			notes = append(notes, "[glance] api_servers: only the first is used, not "+strings.TrimSpace(more))
+		}
+	}
+	// service type : service name : interface
+	if info, ok := get("cinder", "catalog_info"); ok {
+		if parts := strings.Split(info, ":"); len(parts) == 3 {
+			c.Cinder.Interfaces = []string{strings.TrimSuffix(parts[2], "URL")}
+		}
+	}
+	if reach, ok := get("DEFAULT", "running_deleted_instance_action"); ok && reach != "reap" {
+		notes = append(notes, "[DEFAULT] running_deleted_instance_action = "+reach+": nova-agent always reaps")
+	}
+	if driver, ok := get("DEFAULT", "compute_driver"); ok {
+		notes = append(notes, "[DEFAULT] compute_driver = "+driver+": nova-agent is the driver now; node_name must be what `openstack hypervisor list` shows for this host if the record shall stay")
+	}
+	return notes
 }
 
 func leftOver(o options, used map[string]bool) []string {

@@ -47,6 +47,9 @@ func (o options) read(file string, data []byte) error {
 				return fault("want [section], not " + trimmed)
 			}
 			section, last = trimmed[1:end], nil
+			if section != "DEFAULT" {
+				section = strings.ToLower(section) // as oslo.config compares them
+			}
 		default:
 			at := strings.IndexAny(trimmed, "=:")
 			if at < 1 {

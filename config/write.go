@@ -14,10 +14,12 @@ const hidden = "***"
 // YAML writes a configuration file. With onlyChanged, keys that have their default
 // are left out; without secrets, those are masked.
 func (c *Config) YAML(onlyChanged, secrets bool) []byte {
+	// What follows from other keys is left out, too: it follows again when the file is read.
 	defaults := Default()
-	if !onlyChanged {
-		defaults.complete()
-	}
+	host, runDir := defaults.Host, defaults.RunDir
+	defaults.Host, defaults.RunDir, defaults.Placement.AuthURL = c.Host, c.RunDir, c.Placement.AuthURL
+	defaults.complete()
+	defaults.Host, defaults.RunDir, defaults.Placement.AuthURL = host, runDir, ""
 	w := &writer{onlyChanged: onlyChanged, secrets: secrets}
 	w.structure(reflect.ValueOf(c).Elem(), reflect.ValueOf(defaults).Elem(), "")
 	return []byte(w.b.String())

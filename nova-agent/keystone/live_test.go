@@ -252,7 +252,9 @@ func TestUser(t *testing.T) {
 		t.Fatal(err)
 	}
 	const id = "req-5a0e3f2e-0000-4000-8000-000000000000"
-	withID := func(r *http.Request) (*http.Response, error) { return user.Do(r.WithContext(WithRequestID(r.Context(), id))) }
+	withID := func(r *http.Request) (*http.Response, error) {
+		return user.Do(r.WithContext(WithRequestID(r.Context(), id)))
+	}
 	if status, text, err := ask(t, withID, "GET", url+"/v2/images", nil); err != nil || status != 200 {
 		t.Fatalf("%d %s %v", status, text, err)
 	}
