@@ -25,6 +25,7 @@ type subscription struct {
 	queue  []Event // guarded by eventLog.mu
 	wake   chan struct{}
 	behind bool // guarded by eventLog.mu
+	until  time.Time
 }
 
 func newEventLog() *eventLog { return &eventLog{subs: map[*subscription]struct{}{}} }
@@ -51,13 +52,18 @@ func (l *eventLog) emit(ev Event) {
 	}
 }
 
-// Subscribe returns a channel of the events from since on: those remembered of the time at or after it, if
-// it is not zero, and then the new ones. No event between is missed. The channel
-// is closed when ctx ends, when the engine closes, and when the receiver
-// falls too far behind.
+// Subscribe is SubscribeUntil without an end.
 func (e *Engine) Subscribe(ctx context.Context, since time.Time) <-chan Event {
+	return e.SubscribeUntil(ctx, since, time.Time{})
+}
+
+// SubscribeUntil returns a channel of the events from since on: those remembered of the time at
+// or after it, if it is not zero, and then the new ones. No event between is
+// missed. The channel is closed when the time until has come, if it is not zero, when
+// ctx ends, when the engine closes, and when the receiver falls too far behind.
+func (e *Engine) SubscribeUntil(ctx context.Context, since, until time.Time) <-chan Event {
 	l := e.events
-	s := &subscription{wake: make(chan struct{}, 1)}
+	s := &subscription{wake: make(chan struct{}, 1), until: until}
 	l.mu.Lock()
 	if !since.IsZero() {
 		for _, ev := range l.ring {
@@ -86,19 +92,30 @@ func (l *eventLog) feed(ctx, engine context.Context, s *subscription, out chan<-
 		delete(l.subs, s)
 		l.mu.Unlock()
 	}()
-	for {
+	var end <-chan time.Time
+	if !s.until.IsZero() {
+		timer := time.NewTimer(time.Until(s.until))
+		defer timer.Stop()
+		end = timer.C
+	}
+	for ended := false; !ended; {
 		select {
 		case <-s.wake:
+		case <-end:
+			ended = true // after what is queued
 		case <-ctx.Done():
 			return
 		case <-engine.Done():
 			return
 		}
 		l.mu.Lock()
-		queue, end := s.queue, s.behind
+		queue, behind := s.queue, s.behind
 		s.queue = nil
 		l.mu.Unlock()
 		for _, ev := range queue {
+			if !s.until.IsZero() && ev.Time.After(s.until) {
+				return
+			}
 			select {
 			case out <- ev:
 			case <-ctx.Done():
@@ -107,7 +124,7 @@ func (l *eventLog) feed(ctx, engine context.Context, s *subscription, out chan<-
 				return
 			}
 		}
-		if end {
+		if behind {
 			return
 		}
 	}

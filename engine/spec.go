@@ -55,16 +55,15 @@ type Spec struct {
 	TTY bool `json:",omitempty"`
 	// OpenStdin keeps standard input open while nobody is attached; StdinOnce
 	// closes it when the first client that attached goes.
-	OpenStdin bool `json:",omitempty"`
-	StdinOnce bool `json:",omitempty"`
-	// AttachStdout and the like only describe what the client asked for.
-	Labels map[string]string `json:",omitempty"`
+	OpenStdin bool              `json:",omitempty"`
+	StdinOnce bool              `json:",omitempty"`
+	Labels    map[string]string `json:",omitempty"`
 	// StopSignal replaces the image's, SIGTERM if neither has one.
 	StopSignal syscall.Signal `json:",omitempty"`
 	// StopGrace is how long Stop and Restart wait before SIGKILL if their
 	// caller names no time; DefaultStopGrace if zero, for ever if negative.
 	StopGrace time.Duration `json:",omitempty"`
-	// Init runs a minimal init as process 1 that reaps orphans.
+	// Init asks for a minimal init as process 1 that reaps orphans. ErrUnsupported so far.
 	Init bool `json:",omitempty"`
 
 	Resources Resources         `json:",omitzero"`

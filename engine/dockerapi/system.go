@@ -170,13 +170,7 @@ func (s *server) events(r *request) error {
 	if err != nil {
 		return err
 	}
-	var end <-chan time.Time
-	if !until.IsZero() {
-		timer := time.NewTimer(time.Until(until))
-		defer timer.Stop()
-		end = timer.C
-	}
-	stream := s.engine.Subscribe(r.Context(), since)
+	stream := s.engine.SubscribeUntil(r.Context(), since, until)
 	r.w.Header().Set("Content-Type", "application/json")
 	r.w.WriteHeader(http.StatusOK)
 	control := http.NewResponseController(r.w)
@@ -184,22 +178,15 @@ func (s *server) events(r *request) error {
 		return nil
 	}
 	encoder := json.NewEncoder(r.w)
-	for {
-		select {
-		case ev, ok := <-stream:
-			if !ok || !until.IsZero() && ev.Time.After(until) {
-				return nil
-			}
-			if !wanted(f, ev) {
-				continue
-			}
-			if encoder.Encode(messageOfEvent(ev)) != nil || control.Flush() != nil {
-				return nil // the client is gone
-			}
-		case <-end:
-			return nil
+	for ev := range stream {
+		if !wanted(f, ev) {
+			continue
+		}
+		if encoder.Encode(messageOfEvent(ev)) != nil || control.Flush() != nil {
+			return nil // the client is gone
 		}
 	}
+	return nil
 }
 
 func wanted(f filters, ev engine.Event) bool {

@@ -58,6 +58,12 @@ func newShimPool(dir string, program []byte, h *hierarchies, warm int, log *slog
 	ctx, cancel := context.WithCancel(context.Background())
 	p.stop = cancel
 	first, err := p.spawn()
+	// A process that was forked meanwhile has the descriptor extractShim wrote through until it
+	// executes something.
+	for end := time.Now().Add(time.Second); errors.Is(err, syscall.ETXTBSY) && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+		first, err = p.spawn()
+	}
 	if err != nil {
 		cancel()
 		p.room.Close()
