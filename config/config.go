@@ -59,6 +59,7 @@ type Rabbit struct {
 	TransientTTL             Duration `yaml:"rabbit_transient_queues_ttl" min:"0" doc:"Unused reply and fanout queues go after this; 0 is never."`
 	StreamFanout             bool     `yaml:"rabbit_stream_fanout" doc:"Stream queues for fanouts (2023.2 and later)."`
 	QueueManager             bool     `yaml:"use_queue_manager" doc:"The same queue names after a restart (2024.1 and later)."`
+	CancelOnFailover         bool     `yaml:"enable_cancel_on_failover" doc:"Consume anew when a mirrored queue has another master."`
 	Prefetch                 int      `yaml:"rabbit_qos_prefetch_count" min:"0" doc:"Messages that the broker sends ahead; 0 is nova-agent's own bound."`
 	LoginMethod              string   `yaml:"rabbit_login_method" oneof:"AMQPLAIN|PLAIN|EXTERNAL" doc:"SASL mechanism."`
 	Heartbeat                Duration `yaml:"heartbeat_timeout_threshold" min:"0" doc:"A connection that is silent for this long is dead; 0 leaves it to the broker."`
@@ -71,6 +72,7 @@ type Rabbit struct {
 	CAFile                   string   `yaml:"ssl_ca_file" doc:"PEM file of the authority; without it the broker's certificate is not checked, as in oslo.messaging."`
 	CertFile                 string   `yaml:"ssl_cert_file" doc:"Client certificate."`
 	KeyFile                  string   `yaml:"ssl_key_file" doc:"Its key."`
+	TLSVersion               string   `yaml:"ssl_version" doc:"Lowest TLS version, such as TLSv1_2; empty is 1.2."`
 	VerifyHostname           bool     `yaml:"ssl_enforce_hostname_verification" doc:"Check the host name in the broker's certificate."`
 }
 

@@ -68,6 +68,8 @@ var mapping = []mapped{
 	{"oslo_messaging_rabbit", []string{"kombu_ssl_ca_certs", "ssl_ca_file"}, "rpc.rabbit.ssl_ca_file", ""},
 	{"oslo_messaging_rabbit", []string{"kombu_ssl_certfile", "ssl_cert_file"}, "rpc.rabbit.ssl_cert_file", ""},
 	{"oslo_messaging_rabbit", []string{"kombu_ssl_keyfile", "ssl_key_file"}, "rpc.rabbit.ssl_key_file", ""},
+	{"oslo_messaging_rabbit", []string{"kombu_ssl_version", "ssl_version"}, "rpc.rabbit.ssl_version", ""},
+	{"oslo_messaging_rabbit", []string{"enable_cancel_on_failover"}, "rpc.rabbit.enable_cancel_on_failover", ""},
 	{"oslo_messaging_rabbit", []string{"ssl_enforce_hostname_verification"}, "rpc.rabbit.ssl_enforce_hostname_verification", ""},
 
 	{"neutron", []string{"ovs_bridge"}, "neutron.ovs_bridge", ""},

@@ -25,6 +25,24 @@ func (c *Config) YAML(onlyChanged, secrets bool) []byte {
 	return []byte(w.b.String())
 }
 
+// Changed lists the keys that differ, in the order of the file.
+func Changed(a, b *Config) (keys []string) {
+	var walk func(a, b reflect.Value, path string)
+	walk = func(a, b reflect.Value, path string) {
+		for _, k := range keysOf(a.Type()) {
+			x, y := a.FieldByIndex(k.index), b.FieldByIndex(k.index)
+			full := strings.TrimPrefix(path+"."+k.name, ".")
+			if x.Kind() == reflect.Struct {
+				walk(x, y, full)
+			} else if !reflect.DeepEqual(x.Interface(), y.Interface()) {
+				keys = append(keys, full)
+			}
+		}
+	}
+	walk(reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem(), "")
+	return keys
+}
+
 type writer struct {
 	b                    strings.Builder
 	onlyChanged, secrets bool

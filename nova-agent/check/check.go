@@ -11,9 +11,6 @@ import (
 	"time"
 )
 
-// Timeout bounds each question to a service.
-const Timeout = 15 * time.Second
-
 // Result is one thing that was looked for.
 type Result struct {
 	Name   string `json:"name"`
@@ -32,13 +29,14 @@ type Service struct {
 	Ask           func(ctx context.Context) (detail string, err error)
 }
 
-// Services asks all at the same time and returns the answers in order.
-func Services(ctx context.Context, all []Service) []Result {
+// Services asks all at the same time, each for no longer than timeout, and returns the
+// answers in order.
+func Services(ctx context.Context, timeout time.Duration, all []Service) []Result {
 	results := make([]Result, len(all))
 	var wait sync.WaitGroup
 	for i, s := range all {
 		wait.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, Timeout)
+			ctx, cancel := context.WithTimeout(ctx, timeout)
 			defer cancel()
 			detail, err := s.Ask(ctx)
 			r := Result{Name: s.Name, Found: err == nil, Detail: detail, Without: s.Without, Needed: s.Needed}

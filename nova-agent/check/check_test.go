@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"novaagent/engine/errdefs"
 	"novaagent/tests/need"
@@ -81,7 +82,7 @@ func TestFindController(t *testing.T) {
 }
 
 func TestServicesAndPrint(t *testing.T) {
-	results := Services(context.Background(), []Service{
+	results := Services(context.Background(), time.Minute, []Service{
 		{Name: "first", Needed: true, Ask: func(context.Context) (string, error) { return "7.0", nil }},
 		{Name: "second", Needed: true, Without: "nothing works", Ask: func(context.Context) (string, error) { return "", errors.New("no answer") }},
 		{Name: "third", Without: "little is lost", Ask: func(context.Context) (string, error) { return "", errors.New("gone") }},

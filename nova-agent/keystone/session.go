@@ -2,6 +2,7 @@ package keystone
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -292,7 +293,16 @@ func kindOf(err error) error {
 		if status.Actual >= 400 && status.Actual < 500 && status.Actual != http.StatusTooManyRequests {
 			kind = errdefs.ErrInvalid
 		}
-		return fmt.Errorf("status %d: %.200s: %w", status.Actual, status.Body, kind)
+		return fmt.Errorf("status %d: %s: %w", status.Actual, reason(status.Body), kind)
 	}
 	return fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
+}
+
+// reason is what Keystone says, or the beginning of whatever else answered.
+func reason(body []byte) string {
+	var answer struct{ Error struct{ Message string } }
+	if json.Unmarshal(body, &answer) == nil && answer.Error.Message != "" {
+		return answer.Error.Message
+	}
+	return strings.TrimSpace(fmt.Sprintf("%.200s", body))
 }

@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,7 @@ type Metrics struct {
 	periodic        *prometheus.HistogramVec
 	heartbeats      *prometheus.CounterVec
 	lastHeartbeat   prometheus.Gauge
+	api             *prometheus.HistogramVec
 	images          *prometheus.CounterVec
 	imageBytes      prometheus.Counter
 }
@@ -40,12 +42,13 @@ func NewMetrics(version string) *Metrics {
 		periodic:      histogram("periodic_task_seconds", "Time of one run of a periodic task.", "task", "result"),
 		heartbeats:    prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "nova_agent", Name: "heartbeats_total", Help: "Reports of the service record."}, []string{"result"}),
 		lastHeartbeat: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "nova_agent", Name: "last_heartbeat_timestamp_seconds", Help: "When the service record was last reported."}),
+		api:           histogram("docker_api_seconds", "Time to answer a request of the Docker API.", "method", "route", "status"),
 		images:        prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "nova_agent", Name: "image_requests_total", Help: "Images asked for, by whether the cache had them."}, []string{"result"}),
 		imageBytes:    prometheus.NewCounter(prometheus.CounterOpts{Namespace: "nova_agent", Name: "image_downloaded_bytes_total", Help: "Bytes read from Glance."}),
 	}
 	info := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "nova_agent", Name: "info", Help: "1, with the version.",
 		ConstLabels: prometheus.Labels{"version": version}}, func() float64 { return 1 })
-	m.registry.MustRegister(m.handled, m.called, m.connected, m.builds, m.operations, m.periodic, m.heartbeats, m.lastHeartbeat,
+	m.registry.MustRegister(m.handled, m.called, m.connected, m.builds, m.operations, m.periodic, m.heartbeats, m.lastHeartbeat, m.api,
 		m.images, m.imageBytes, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -100,6 +103,11 @@ func (m *Metrics) Heartbeat(err error) {
 	}
 }
 
+// API counts a request of the Docker API.
+func (m *Metrics) API(method, route string, status int, took time.Duration) {
+	m.api.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+}
+
 // Image counts an image that was asked for; bytes is what came from Glance.
 func (m *Metrics) Image(cached bool, bytes int64, err error) {
 	switch {
@@ -122,6 +130,32 @@ type states struct {
 // CountContainers adds a gauge of containers by state, asked from count at each scrape.
 func (m *Metrics) CountContainers(count func() map[string]int) {
 	m.registry.MustRegister(&states{count: count, desc: prometheus.NewDesc("nova_agent_containers", "Containers in each state.", []string{"state"}, nil)})
+}
+
+// queues collects whether each queue is consumed.
+type queues struct {
+	desc     *prometheus.Desc
+	consumed func() map[string]bool
+}
+
+// Describe implements prometheus.Collector.
+func (q *queues) Describe(ch chan<- *prometheus.Desc) { ch <- q.desc }
+
+// Collect implements prometheus.Collector.
+func (q *queues) Collect(ch chan<- prometheus.Metric) {
+	for name, consumed := range q.consumed() {
+		value := 0.0
+		if consumed {
+			value = 1
+		}
+		ch <- prometheus.MustNewConstMetric(q.desc, prometheus.GaugeValue, value, name)
+	}
+}
+
+// CountQueues adds a gauge of the queues that should be consumed, 1 for those that
+// are, asked from consumed at each scrape.
+func (m *Metrics) CountQueues(consumed func() map[string]bool) {
+	m.registry.MustRegister(&queues{consumed: consumed, desc: prometheus.NewDesc("nova_agent_rpc_queue_consumed", "1 for a queue that is consumed.", []string{"queue"}, nil)})
 }
 
 // Gauge adds a gauge that is asked at each scrape.

@@ -110,6 +110,29 @@ func (s *Server) Close() error {
 	return errors.Join(errs...)
 }
 
+// Alive runs probes and returns why one fails, or that they do not end in time: then
+// the process hangs, and they are left behind.
+func Alive(ctx context.Context, all []Probe, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() {
+		var errs []error
+		for _, p := range all {
+			if err := p.Test(ctx); err != nil {
+				errs = append(errs, fmt.Errorf("%s: %w", p.Name, err))
+			}
+		}
+		done <- errors.Join(errs...)
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("no probe result in %s: %w", patience, errdefs.ErrUnavailable)
+	}
+}
+
 // probes answers 200 if all are met, else 503, and says of each what it found.
 func probes(all []Probe) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"os"
+	"runtime/debug"
+)
+
+const (
+	// gcPercent trades processor time, of which an idle agent needs little, for memory.
+	gcPercent = 50
+	// memoryLimit makes the collector work harder before the process grows beyond it; it
+	// is no hard limit. A hundred containers need a tenth.
+	memoryLimit = 512 << 20
+)
+
+// tuneMemory keeps the heap small, unless the operator's environment says otherwise.
+func tuneMemory() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
+}
