@@ -52,10 +52,10 @@ func runStandalone(ctx context.Context, args []string) error {
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}
+	log.Info("serving", "host", *host, "root", path, "version", version)
 	if err := observe.Notify("READY=1"); err != nil {
 		log.Warn("systemd was not told", "error", err)
 	}
-	log.Info("serving", "host", *host, "root", path, "version", version)
 	<-ctx.Done()
 	return errors.Join(api.Close(), e.Close())
 }

@@ -7,12 +7,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"novaagent/engine/errdefs"
 )
 
 // TestServe: metrics, health, readiness and the debug socket, and nothing runs on
@@ -29,6 +33,10 @@ func TestServe(t *testing.T) {
 	m.Image(true, 0, nil)
 	m.Image(false, 1000, nil)
 	m.Heartbeat(nil)
+	m.API("GET", "/version", 200, time.Millisecond)
+	m.Operated("stop_instance", time.Second, nil)
+	m.Ran("update_available_resource", time.Second, errors.New("x"))
+	m.CountQueues(func() map[string]bool { return map[string]bool{"compute": true, "compute.h": false} })
 	ready := errors.New("not yet")
 	socket := filepath.Join(t.TempDir(), "debug.sock")
 	address := freeAddress(t)
@@ -53,7 +61,10 @@ func TestServe(t *testing.T) {
 		`nova_agent_rpc_called_seconds_count{method="object_action",result="error"} 1`,
 		`nova_agent_rpc_connected 1`, `nova_agent_build_seconds_count{result="active"} 1`,
 		`nova_agent_image_requests_total{result="hit"} 1`, `nova_agent_image_downloaded_bytes_total 1000`,
-		`nova_agent_heartbeats_total{result="ok"} 1`, "process_resident_memory_bytes",
+		`nova_agent_heartbeats_total{result="ok"} 1`, `nova_agent_rpc_queue_consumed{queue="compute"} 1`, `nova_agent_rpc_queue_consumed{queue="compute.h"} 0`,
+		`nova_agent_docker_api_seconds_count{method="GET",route="/version",status="200"} 1`,
+		`nova_agent_operation_seconds_count{operation="stop_instance",result="ok"} 1`,
+		`nova_agent_periodic_task_seconds_count{result="error",task="update_available_resource"} 1`, "process_resident_memory_bytes",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("metrics lack %s", want)
@@ -61,6 +72,15 @@ func TestServe(t *testing.T) {
 	}
 	if status != 200 {
 		t.Errorf("metrics: %d", status)
+	}
+	page, err := os.ReadFile("../../docs/observability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, found := range regexp.MustCompile(`(?m)^# TYPE (nova_agent_\w+)`).FindAllStringSubmatch(text, -1) {
+		if !strings.Contains(string(page), found[1]) {
+			t.Errorf("docs/observability.md lacks %s", found[1])
+		}
 	}
 	if status, _ = get(t, http.DefaultClient, "http://"+address+"/healthz"); status != 200 {
 		t.Errorf("healthz: %d", status)
@@ -84,6 +104,39 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// TestAlive: a probe that fails and one that hangs are both told, in time.
+func TestAlive(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	ok := Probe{"ok", func(context.Context) error { return nil }}
+	if err := Alive(t.Context(), []Probe{ok}, time.Minute); err != nil {
+		t.Error(err)
+	}
+	bad := Probe{"engine", func(context.Context) error { return errors.New("no database") }}
+	if err := Alive(t.Context(), []Probe{ok, bad}, time.Minute); err == nil || err.Error() != "engine: no database" {
+		t.Errorf("got %v", err)
+	}
+	stop := make(chan struct{})
+	hangs := Probe{"compute", func(context.Context) error { <-stop; return nil }}
+	if err := Alive(t.Context(), []Probe{hangs}, time.Millisecond); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	close(stop)
+}
+
+// TestListenerFaults: what cannot be opened is refused, and what was opened before is closed.
+func TestListenerFaults(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	for _, o := range []Options{
+		{Listen: "127.0.0.1:notaport"},
+		{Listen: freeAddress(t), DebugSocket: filepath.Join(t.TempDir(), "no", "such", "dir.sock")},
+	} {
+		o.Metrics, o.Logger = NewMetrics("test"), slog.New(slog.DiscardHandler)
+		if _, err := Serve(o); !errors.Is(err, errdefs.ErrInvalid) {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
 // TestNotify: what systemd would receive.
 func TestNotify(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
@@ -100,6 +153,14 @@ func TestNotify(t *testing.T) {
 	n, err := l.Read(buf)
 	if err != nil || string(buf[:n]) != "READY=1" {
 		t.Errorf("got %q, %v", buf[:n], err)
+	}
+	t.Setenv("NOTIFY_SOCKET", path+"-gone")
+	if err := Notify("READY=1"); err == nil {
+		t.Error("nobody listens, and no error")
+	}
+	t.Setenv("NOTIFY_SOCKET", "")
+	if err := Notify("READY=1"); err != nil {
+		t.Errorf("without systemd: %v", err)
 	}
 	t.Setenv("WATCHDOG_USEC", "30000000")
 	if got := WatchdogInterval(); got != 15*time.Second {

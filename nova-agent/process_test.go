@@ -1,0 +1,138 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// patience is how long a process is waited for, on a machine that is busy.
+const patience = 90 * time.Second
+
+// process is a nova-agent that a test started, and what systemd would hear of it.
+type process struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	notify *net.UnixConn
+	exited chan error
+
+	mu  sync.Mutex // guards out
+	out bytes.Buffer
+}
+
+// Write collects the process's log.
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.Write(b)
+}
+
+func (p *process) log() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// startProcess runs nova-agent as systemd would, with more variables in its environment.
+func startProcess(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, notify: notify, exited: make(chan error, 1)}
+	p.cmd = exec.Command("nova-agent", args...)
+	p.cmd.Env = append(p.cmd.Environ(), append(env, "NOTIFY_SOCKET="+path)...)
+	p.cmd.Stderr, p.cmd.Stdout = p, p
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { p.exited <- p.cmd.Wait() }()
+	t.Cleanup(func() {
+		if p.cmd.ProcessState == nil {
+			_ = p.cmd.Process.Kill() // a test that failed
+			<-p.exited
+		}
+		_ = notify.Close()
+		if t.Failed() {
+			t.Logf("log of %v:\n%s", args, p.log())
+		}
+	})
+	return p
+}
+
+// expect waits until systemd hears a state.
+func (p *process) expect(state string) {
+	p.t.Helper()
+	if err := p.notify.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		p.t.Fatal(err)
+	}
+	buf := make([]byte, 4096)
+	for {
+		n, err := p.notify.Read(buf)
+		if err != nil {
+			p.t.Fatalf("%s was not heard: %v\n%s", state, err, p.log())
+		}
+		for line := range strings.SplitSeq(string(buf[:n]), "\n") {
+			if line == state {
+				return
+			}
+		}
+	}
+}
+
+// end stops the process and expects the exit that was asked for.
+func (p *process) end() {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		p.t.Fatal(err)
+	}
+	p.wait(0)
+}
+
+// wait expects the process to end with a status.
+func (p *process) wait(status int) {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+		if got := p.cmd.ProcessState.ExitCode(); got != status {
+			p.t.Errorf("exit status %d, want %d\n%s", got, status, p.log())
+		}
+	case <-time.After(patience):
+		p.t.Fatalf("the process does not end\n%s", p.log())
+	}
+}
+
+// unixClient speaks HTTP to a Unix socket.
+func unixClient(t *testing.T, path string) *http.Client {
+	t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: patience}
+}
+
+func get(t *testing.T, c *http.Client, url string) (int, string) {
+	t.Helper()
+	resp, err := c.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(text)
+}

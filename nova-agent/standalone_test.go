@@ -1,0 +1,60 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"novaagent/tests/need"
+)
+
+// TestStandalone: the engine is served at a socket, one process has a directory, and a
+// signal ends it in good order. The path of the socket is longer than an address of
+// the kernel.
+func TestStandalone(t *testing.T) {
+	need.Root(t)
+	root := filepath.Join(t.TempDir(), "root")
+	socket := filepath.Join(t.TempDir(), strings.Repeat("d", 120), "docker.sock")
+	if err := os.Mkdir(filepath.Dir(socket), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p := startProcess(t, nil, "standalone", "--root", root, "--host", "unix://"+socket)
+	p.expect("READY=1")
+	status, text := getVersion(t, socket)
+	var answer struct{ APIVersion, Os string }
+	if err := json.Unmarshal([]byte(text), &answer); err != nil || status != http.StatusOK || answer.Os != "linux" {
+		t.Errorf("version: %d %s %v", status, text, err)
+	}
+	second := startProcess(t, nil, "standalone", "--root", root, "--host", "unix://"+socket+"2")
+	second.wait(1)
+	if log := second.log(); !strings.Contains(log, "in use") || strings.Count(strings.TrimSpace(log), "\n") > 0 {
+		t.Errorf("a second process on the same directory says:\n%s", log)
+	}
+	p.end()
+	if _, err := os.Stat(socket); !os.IsNotExist(err) {
+		t.Errorf("the socket is left: %v", err)
+	}
+	// Again on the same directory.
+	p = startProcess(t, nil, "standalone", "--root", root, "--host", "unix://"+socket, "--log-format", "json")
+	p.expect("READY=1")
+	if !strings.Contains(p.log(), `"msg":"serving"`) {
+		t.Errorf("no JSON:\n%s", p.log())
+	}
+	p.end()
+}
+
+// getVersion reaches a socket whose path is too long for an address.
+func getVersion(t *testing.T, socket string) (int, string) {
+	t.Helper()
+	dir, err := os.Open(filepath.Dir(socket))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	short := filepath.Join("/proc/self/fd", strconv.Itoa(int(dir.Fd())), filepath.Base(socket))
+	return get(t, unixClient(t, short), "http://docker/version")
+}
