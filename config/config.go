@@ -42,6 +42,7 @@ type RPC struct {
 	LongTimeout     Duration `yaml:"long_timeout" min:"1" doc:"The same for calls that take long (long_rpc_timeout)."`
 	MaxMessage      Size     `yaml:"max_message" min:"65536" doc:"Largest message that is read; larger ones are thrown away."`
 	Workers         int      `yaml:"workers" min:"1" doc:"Messages that are handled at the same time (executor_thread_pool_size)."`
+	Ping            bool     `yaml:"ping" doc:"Answer oslo_rpc_server_ping, which monitoring tools send (rpc_ping_enabled)."`
 	Rabbit          Rabbit   `yaml:"rabbit"`
 }
 

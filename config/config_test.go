@@ -107,7 +107,7 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func TestSecretsAreMasked(t *testing.T) {
-	imported, err := ImportNova("testdata/nova-compute.conf")
+	imported, err := ImportNova(nil, "testdata/nova-compute.conf")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -51,7 +51,7 @@ func FuzzImport(f *testing.F) {
 	}
 	f.Add([]byte("[a]\nb=$b\nc=${\nd=${}$$$e\ne=${a.d}$d"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		imported, err := importNova([]string{"f"}, func(string) ([]byte, error) { return data, nil })
+		imported, err := importNova(nil, []string{"f"}, func(string) ([]byte, error) { return data, nil })
 		if err != nil {
 			if !errors.Is(err, errdefs.ErrInvalid) {
 				t.Errorf("no kind: %v", err)

@@ -26,10 +26,14 @@ type Imported struct {
 
 // ImportNova turns the configuration files of a nova-compute, in the order of its
 // --config-file arguments, into nova-agent's. A value that cannot be taken over is an
-// ErrInvalid that names its file and line; so is a result without what the service needs.
-func ImportNova(paths ...string) (*Imported, error) { return importNova(paths, os.ReadFile) }
+// ErrInvalid that names its file and line; so is a result without what the service
+// needs. Each of set is a "key=value" that counts instead of what the files say, such as
+// "observe.listen=127.0.0.1:9464"; a list is written with commas.
+func ImportNova(set []string, paths ...string) (*Imported, error) {
+	return importNova(set, paths, os.ReadFile)
+}
 
-func importNova(paths []string, readFile func(string) ([]byte, error)) (*Imported, error) {
+func importNova(set, paths []string, readFile func(string) ([]byte, error)) (*Imported, error) {
 	o := options{}
 	for _, p := range paths {
 		data, err := readFile(p)
@@ -81,6 +85,11 @@ func importNova(paths []string, readFile func(string) ([]byte, error)) (*Importe
 	}
 	importAuthType(o, used, &faults)
 	notes := importOthers(o, used, c)
+	for _, one := range set {
+		if err := c.set(one); err != nil {
+			faults = append(faults, err)
+		}
+	}
 	if len(faults) > 0 {
 		return nil, fmt.Errorf("%w: %w", errors.Join(faults...), errdefs.ErrInvalid)
 	}
@@ -94,6 +103,39 @@ func importNova(paths []string, readFile func(string) ([]byte, error)) (*Importe
 		return nil, fmt.Errorf("%s: %s: %w", strings.Join(paths, ", "), strings.Join(missing, "; "), errdefs.ErrInvalid)
 	}
 	return &Imported{Config: c, Left: leftOver(o, used), Notes: notes}, nil
+}
+
+// set takes one "key=value".
+func (c *Config) set(one string) error {
+	path, value, ok := strings.Cut(one, "=")
+	if !ok {
+		return fmt.Errorf("%s: want key=value", one)
+	}
+	v := reflect.ValueOf(c).Elem()
+	names := strings.Split(path, ".")
+	for i, name := range names {
+		keys := keysOf(v.Type())
+		at := slices.IndexFunc(keys, func(k key) bool { return k.name == name })
+		if at < 0 {
+			return fmt.Errorf("%s: no such key%s", strings.Join(names[:i+1], "."), suggest(name, keys))
+		}
+		v = v.FieldByIndex(keys[at].index)
+		last := i == len(names)-1
+		if last == (v.Kind() == reflect.Struct) {
+			return fmt.Errorf("%s: is not a single value", path)
+		}
+		if !last {
+			continue
+		}
+		tag := keys[at].field.Tag
+		if v.Kind() == reflect.Slice {
+			return setNova(v, value, tag)
+		}
+		if err := set(v, value, tag); err != nil {
+			return fmt.Errorf("%s: want %s, not %q", path, typeName(v.Type(), tag), shownValue(value, tag))
+		}
+	}
+	return nil
 }
 
 // importAuthType refuses the plug-ins of keystoneauth that nova-agent lacks.

@@ -14,7 +14,7 @@ import (
 )
 
 func TestImportNova(t *testing.T) {
-	imported, err := ImportNova("testdata/nova-compute.conf")
+	imported, err := ImportNova(nil, "testdata/nova-compute.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,12 +64,12 @@ func TestImportRefuses(t *testing.T) {
 		if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := ImportNova(path)
+		_, err := ImportNova(nil, path)
 		if err == nil || !errors.Is(err, errdefs.ErrInvalid) || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%q: got %v, want %q", tt.file, err, tt.want)
 		}
 	}
-	if _, err := ImportNova("/does/not/exist"); !errors.Is(err, errdefs.ErrInvalid) {
+	if _, err := ImportNova(nil, "/does/not/exist"); !errors.Is(err, errdefs.ErrInvalid) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -80,7 +80,7 @@ func TestLaterFileWins(t *testing.T) {
 	if err := os.WriteFile(path, []byte("[DEFAULT]\nhost = other\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	imported, err := ImportNova("testdata/nova-compute.conf", path)
+	imported, err := ImportNova(nil, "testdata/nova-compute.conf", path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestImportMeanings(t *testing.T) {
 		if err := os.WriteFile(path, []byte(enough+tt.file), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		imported, err := ImportNova(path)
+		imported, err := ImportNova(nil, path)
 		if err != nil {
 			t.Errorf("%q: %v", tt.file, err)
 			continue
@@ -128,10 +128,31 @@ func TestImportMeanings(t *testing.T) {
 	}
 }
 
+// TestImportSet: what the command line says counts, and what follows from it follows.
+func TestImportSet(t *testing.T) {
+	imported, err := ImportNova([]string{"host=b", "run_dir=/r", "observe.listen=", "rpc.rabbit.ssl=true", "glance.valid_interfaces=a, b", "compute.report_interval=5s"}, "testdata/nova-compute.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := imported.Config
+	if c.Host != "b" || c.NodeName != "b" || c.DockerAPI.Listen != "unix:///r/docker.sock" || c.Observe.Listen != "" || !c.RPC.Rabbit.TLS ||
+		strings.Join(c.Glance.Interfaces, "+") != "a+b" || c.Compute.ReportInterval.D() != 5*time.Second {
+		t.Errorf("%+v", c)
+	}
+	for set, want := range map[string]string{
+		"host": "want key=value", "hots=a": "hots: no such key; did you mean host?", "rpc=a": "rpc: is not a single value",
+		"host.name=a": "host.name: is not a single value", "compute.report_interval=soon": "want a duration", "rpc.rabit.ssl=true": "did you mean rabbit?",
+	} {
+		if _, err := ImportNova([]string{set}, "testdata/nova-compute.conf"); !errors.Is(err, errdefs.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", set, err, want)
+		}
+	}
+}
+
 // TestImportOfRealFiles: those that a devstack of Zed and the cluster of this project give to
 // nova-compute.
 func TestImportOfRealFiles(t *testing.T) {
-	imported, err := ImportNova("testdata/zed/nova-compute-base.conf", "testdata/zed/nova-compute.conf")
+	imported, err := ImportNova(nil, "testdata/zed/nova-compute-base.conf", "testdata/zed/nova-compute.conf")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,6 +21,7 @@ var mapping = []mapped{
 	{"DEFAULT", []string{"control_exchange"}, "rpc.control_exchange", ""},
 	{"DEFAULT", []string{"rpc_response_timeout"}, "rpc.response_timeout", ""},
 	{"DEFAULT", []string{"long_rpc_timeout"}, "rpc.long_timeout", ""},
+	{"DEFAULT", []string{"rpc_ping_enabled"}, "rpc.ping", ""},
 	{"DEFAULT", []string{"rpc_thread_pool_size", "executor_thread_pool_size"}, "rpc.workers", ""},
 
 	{"DEFAULT", []string{"reserved_host_cpus"}, "compute.reserved_host_cpus", ""},

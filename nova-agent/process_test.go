@@ -25,15 +25,37 @@ type process struct {
 	notify *net.UnixConn
 	exited chan error
 
-	mu  sync.Mutex // guards out
-	out bytes.Buffer
+	mu    sync.Mutex // guards the following
+	out   bytes.Buffer
+	wrote chan struct{} // closed when out grows
 }
 
 // Write collects the process's log.
 func (p *process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	close(p.wrote)
+	p.wrote = make(chan struct{})
 	return p.out.Write(b)
+}
+
+// logged waits until the log holds a text.
+func (p *process) logged(text string) {
+	p.t.Helper()
+	deadline := time.After(patience)
+	for {
+		p.mu.Lock()
+		found, more := strings.Contains(p.out.String(), text), p.wrote
+		p.mu.Unlock()
+		if found {
+			return
+		}
+		select {
+		case <-more:
+		case <-deadline:
+			p.t.Fatalf("the log has no %q:\n%s", text, p.log())
+		}
+	}
 }
 
 func (p *process) log() string {
@@ -50,7 +72,7 @@ func startProcess(t *testing.T, env []string, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, notify: notify, exited: make(chan error, 1)}
+	p := &process{t: t, notify: notify, exited: make(chan error, 1), wrote: make(chan struct{})}
 	p.cmd = exec.Command("nova-agent", args...)
 	p.cmd.Env = append(p.cmd.Environ(), append(env, "NOTIFY_SOCKET="+path)...)
 	p.cmd.Stderr, p.cmd.Stdout = p, p

@@ -136,7 +136,7 @@ func (s *service) serve(ctx context.Context) error {
 		to    **rpc.Server
 	}{{"compute", &s.main}, {"compute-alt", &s.alt}} {
 		*server.to, err = s.bus.Serve(rpc.ServerOptions{Topics: []string{server.topic}, Host: s.config.Host,
-			Endpoints: s.manager.Endpoints(), Workers: s.config.RPC.Workers, Ping: true})
+			Endpoints: s.manager.Endpoints(), Workers: s.config.RPC.Workers, Ping: s.config.RPC.Ping})
 		if err != nil {
 			return err
 		}
