@@ -2,7 +2,9 @@ package main
 
 import (
 	"os"
+	"os/signal"
 	"runtime/debug"
+	"syscall"
 )
 
 const (
@@ -22,3 +24,8 @@ func tuneMemory() {
 		debug.SetMemoryLimit(memoryLimit)
 	}
 }
+
+// surviveBrokenLog keeps the process alive when nobody reads its log any more: Go ends a
+// process that writes to a standard error whose reader is gone. It is caught and not
+// ignored, since programs that are started would inherit that.
+func surviveBrokenLog() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }

@@ -67,6 +67,13 @@ func (p *process) log() string {
 // startProcess runs nova-agent as systemd would, with more variables in its environment.
 func startProcess(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
+	p := newProcess(t, env, args...)
+	p.start()
+	return p
+}
+
+func newProcess(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
@@ -76,21 +83,27 @@ func startProcess(t *testing.T, env []string, args ...string) *process {
 	p.cmd = exec.Command("nova-agent", args...)
 	p.cmd.Env = append(p.cmd.Environ(), append(env, "NOTIFY_SOCKET="+path)...)
 	p.cmd.Stderr, p.cmd.Stdout = p, p
+	return p
+}
+
+func (p *process) start() {
+	p.t.Helper()
 	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	go func() { p.exited <- p.cmd.Wait() }()
-	t.Cleanup(func() {
-		if p.cmd.ProcessState == nil {
-			_ = p.cmd.Process.Kill() // a test that failed
-			<-p.exited
+	go func() {
+		p.exited <- p.cmd.Wait()
+		close(p.exited)
+	}()
+	p.t.Cleanup(func() {
+		_ = p.cmd.Process.Kill() // if the test failed; else it has ended
+		for range p.exited {
 		}
-		_ = notify.Close()
-		if t.Failed() {
-			t.Logf("log of %v:\n%s", args, p.log())
+		_ = p.notify.Close()
+		if p.t.Failed() {
+			p.t.Logf("log of %v:\n%s", p.cmd.Args, p.log())
 		}
 	})
-	return p
 }
 
 // expect waits until systemd hears a state.

@@ -30,6 +30,7 @@ type service struct {
 	path   string // of the file
 	log    *slog.Logger
 	level  *slog.LevelVar
+	hup    chan os.Signal // SIGHUP
 
 	metrics  *observe.Metrics
 	engine   *engine.Engine
@@ -58,7 +59,10 @@ func runService(ctx context.Context, args []string) error {
 		return err
 	}
 	tuneMemory()
-	s := &service{config: c, path: *path}
+	surviveBrokenLog()
+	s := &service{config: c, path: *path, hup: make(chan os.Signal, 1)}
+	signal.Notify(s.hup, syscall.SIGHUP)
+	defer signal.Stop(s.hup)
 	s.log, s.level = newLogger(c.Log)
 	if exposed, err := config.Exposed(*path); err != nil {
 		return err
@@ -122,10 +126,13 @@ func (s *service) open(ctx context.Context) (err error) {
 
 // serve takes work until ctx ends.
 func (s *service) serve(ctx context.Context) error {
-	starting, started := context.WithCancel(ctx)
-	defer started()
 	var routines sync.WaitGroup
 	defer routines.Wait()
+	serving, ended := context.WithCancel(ctx)
+	defer ended()
+	starting, started := context.WithCancel(serving)
+	defer started()
+	routines.Go(func() { s.reload(serving) })
 	routines.Go(func() { s.starting(starting) })
 	if err := s.manager.Start(ctx); err != nil {
 		return err
@@ -147,9 +154,6 @@ func (s *service) serve(ctx context.Context) error {
 	started()
 	s.log.Info("nova-agent is ready", "host", s.config.Host, "node", s.config.NodeName)
 	s.notify("READY=1\nSTATUS=serving " + s.config.Host)
-	serving, ended := context.WithCancel(ctx)
-	defer ended()
-	routines.Go(func() { s.reload(serving) })
 	routines.Go(func() { s.watchdog(serving) })
 	<-ctx.Done()
 	return nil
@@ -181,14 +185,11 @@ func (s *service) notify(state string) {
 // reload reads the configuration again at each SIGHUP and takes over what can change
 // while nova-agent runs.
 func (s *service) reload(ctx context.Context) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hup:
+		case <-s.hup:
 		}
 		c, err := config.Load(s.path)
 		if err != nil {

@@ -40,6 +40,7 @@ func runStandalone(ctx context.Context, args []string) error {
 	}
 	log, _ := newLogger(config.Log{Level: *level, Format: *format})
 	tuneMemory()
+	surviveBrokenLog()
 	path, err := filepath.Abs(*root)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +12,30 @@ import (
 
 	"novaagent/tests/need"
 )
+
+// TestBrokenLog: a log that nobody reads any more is no reason to end.
+func TestBrokenLog(t *testing.T) {
+	need.Root(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	p := newProcess(t, nil, "standalone", "--root", root, "--host", "unix://"+root+"/docker.sock", "--log-level", "debug")
+	p.cmd.Stderr, p.cmd.Stdout = w, w
+	p.start()
+	p.expect("READY=1")
+	if err := errors.Join(w.Close(), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	client := unixClient(t, root+"/docker.sock")
+	for range 3 { // each is logged
+		if status, text := get(t, client, "http://docker/containers/none/json"); status != http.StatusNotFound {
+			t.Errorf("%d %s", status, text)
+		}
+	}
+	p.end()
+}
 
 // TestStandalone: the engine is served at a socket, one process has a directory, and a
 // signal ends it in good order. The path of the socket is longer than an address of
@@ -34,16 +59,25 @@ func TestStandalone(t *testing.T) {
 	if log := second.log(); !strings.Contains(log, "in use") || strings.Count(strings.TrimSpace(log), "\n") > 0 {
 		t.Errorf("a second process on the same directory says:\n%s", log)
 	}
+	// Purge is for a service that is stopped.
+	file := filepath.Join(t.TempDir(), "nova-agent.yaml")
+	if err := os.WriteFile(file, []byte("state_dir: "+root+"\nrun_dir: "+root+"/run\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	purge := startProcess(t, nil, "purge", "--config", file, "--yes")
+	purge.wait(1)
+	if !strings.Contains(purge.log(), "in use") {
+		t.Errorf("purge under a running process says:\n%s", purge.log())
+	}
 	p.end()
+	startProcess(t, nil, "purge", "--config", file, "--yes").wait(0)
 	if _, err := os.Stat(socket); !os.IsNotExist(err) {
 		t.Errorf("the socket is left: %v", err)
 	}
 	// Again on the same directory.
 	p = startProcess(t, nil, "standalone", "--root", root, "--host", "unix://"+socket, "--log-format", "json")
 	p.expect("READY=1")
-	if !strings.Contains(p.log(), `"msg":"serving"`) {
-		t.Errorf("no JSON:\n%s", p.log())
-	}
+	p.logged(`"msg":"serving"`)
 	p.end()
 }
 
