@@ -84,6 +84,27 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 	return nil
 }
 
+// Discard removes an image that has neither name nor user; removed tells
+// whether it had to go. It looks and acts in one step, so that a name that is
+// given meanwhile keeps the image.
+func (s *Store) Discard(ctx context.Context, d digest.Digest) (removed bool, err error) {
+	s.mu.Lock()
+	r, ok := s.records[d]
+	if !ok || len(r.image.Names) > 0 || r.users > 0 {
+		s.mu.Unlock()
+		return false, nil
+	}
+	err = s.forgetLocked(ctx, r)
+	s.mu.Unlock()
+	if err != nil {
+		return false, err
+	}
+	if err := s.collect(context.WithoutCancel(ctx)); err != nil {
+		s.log.WarnContext(ctx, "free the space of removed images", "error", err)
+	}
+	return true, nil
+}
+
 // forget removes the records of an image.
 func (s *Store) forget(ctx context.Context, ref string) error {
 	s.mu.Lock()
@@ -92,6 +113,10 @@ func (s *Store) forget(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
+	return s.forgetLocked(ctx, r)
+}
+
+func (s *Store) forgetLocked(ctx context.Context, r *record) error {
 	d := r.image.Digest
 	if r.users > 0 {
 		return fmt.Errorf("image %s: used by %d containers, %s among them: %w", d, r.users, s.usersLocked(d)[0], errdefs.ErrConflict)
