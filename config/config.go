@@ -117,7 +117,11 @@ type Glance struct {
 	Endpoint   string   `yaml:"endpoint_override" doc:"URL of Glance, instead of the catalogue's."`
 	Region     string   `yaml:"region_name" doc:"Region of the endpoint; empty is any."`
 	Interfaces []string `yaml:"valid_interfaces" default:"internal, public" doc:"Endpoints that may be used, best first."`
-	Retries    int      `yaml:"num_retries" min:"0" doc:"Repetitions of a download that broke."`
+	Retries    int      `yaml:"num_retries" min:"0" doc:"Repetitions of a request or of a download that broke without getting further."`
+
+	DownloadTimeout Duration `yaml:"download_timeout" min:"1" doc:"Longest time to download and unpack an image."`
+	EvictAfter      Duration `yaml:"evict_after" min:"0" doc:"An image that no server uses is removed when nobody has asked for it for this long (remove_unused_original_minimum_age_seconds); 0 is never."`
+	EvictInterval   Duration `yaml:"evict_interval" min:"0" doc:"How often such images are looked for (image_cache.manager_interval); 0 is never."`
 }
 
 // ServiceUser is [service_user]: whose token goes along with a user's.
@@ -212,7 +216,7 @@ func Default() *Config {
 		},
 		Placement:   user("placement"),
 		Neutron:     Neutron{Auth: user("neutron"), OVSBridge: "br-int", OVSDB: "/run/openvswitch/db.sock", ExtensionSync: 600 * second, Retries: 3},
-		Glance:      Glance{Interfaces: []string{"internal", "public"}, Retries: 3},
+		Glance:      Glance{Interfaces: []string{"internal", "public"}, Retries: 3, DownloadTimeout: 7200 * second, EvictAfter: 86400 * second, EvictInterval: 2400 * second},
 		Cinder:      user("cinder"),
 		ServiceUser: ServiceUser{Auth: user("nova")},
 		Compute: Compute{

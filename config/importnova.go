@@ -180,6 +180,9 @@ func importOthers(o options, used map[string]bool, c *Config) (notes []string) {
 			notes = append(notes, "[glance] api_servers: only the first is used, not "+strings.TrimSpace(more))
 		}
 	}
+	if remove, ok := get("image_cache", "remove_unused_base_images"); ok && slices.Contains([]string{"false", "0", "off", "no"}, strings.ToLower(remove)) {
+		c.Glance.EvictAfter = 0
+	}
 	// service type : service name : interface
 	if info, ok := get("cinder", "catalog_info"); ok {
 		if parts := strings.Split(info, ":"); len(parts) == 3 {

@@ -104,6 +104,8 @@ func TestImportMeanings(t *testing.T) {
 		{"[DEFAULT]\ndebug = True\nuse-json = on\n", func(c *Config) any { return c.Log }, Log{"debug", "json"}},
 		{"[glance]\napi_servers = http://a:9292, http://b:9292\n", func(c *Config) any { return c.Glance.Endpoint }, "http://a:9292"},
 		{"[glance]\napi_servers = http://a\nendpoint_override = http://c\n", func(c *Config) any { return c.Glance.Endpoint }, "http://c"},
+		{"[image_cache]\nremove_unused_base_images = False\n", func(c *Config) any { return c.Glance.EvictAfter.D() }, time.Duration(0)},
+		{"[image_cache]\nmanager_interval = -1\n", func(c *Config) any { return c.Glance.EvictInterval.D() }, time.Duration(0)},
 		{"[cinder]\ncatalog_info = volumev3::publicURL\n", func(c *Config) any { return c.Cinder.Interfaces[0] }, "public"},
 		{"[OSLO_Messaging_Rabbit]\nkombu_reconnect_delay = 0.5\n", func(c *Config) any { return c.RPC.Rabbit.ReconnectDelay.D() }, 500 * time.Millisecond},
 		{"[oslo_messaging_rabbit]\nrabbit_login_method = plain\n", func(c *Config) any { return c.RPC.Rabbit.LoginMethod }, "PLAIN"},

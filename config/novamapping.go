@@ -80,6 +80,8 @@ var mapping = []mapped{
 	{"glance", []string{"region_name"}, "glance.region_name", ""},
 	{"glance", []string{"valid_interfaces"}, "glance.valid_interfaces", ""},
 	{"glance", []string{"num_retries"}, "glance.num_retries", ""},
+	{"image_cache", []string{"remove_unused_original_minimum_age_seconds"}, "glance.evict_after", ""},
+	{"image_cache", []string{"manager_interval"}, "glance.evict_interval", "2400"},
 	{"service_user", []string{"send_service_user_token"}, "service_user.send_service_user_token", ""},
 	{"cinder", []string{"os_region_name"}, "cinder.region_name", ""},
 }

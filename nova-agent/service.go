@@ -36,6 +36,7 @@ type service struct {
 	engine   *engine.Engine
 	sessions *sessions
 	bus      *rpc.Bus
+	images   *images
 	manager  *compute.Manager
 	observer *observe.Server
 	docker   *dockerServer
@@ -101,12 +102,11 @@ func (s *service) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	images, err := newImages(c, s.sessions, s.engine, s.metrics, log)
-	if err != nil {
+	if s.images, err = newImages(c, s.sessions, s.engine, s.metrics, log); err != nil {
 		return err
 	}
 	o := computeOptions(c, log, s.metrics)
-	o.Conductor, o.Engine, o.Neutron, o.Images = client, s.engine, ports, images
+	o.Conductor, o.Engine, o.Neutron, o.Images = client, s.engine, ports, s.images
 	o.Placement = placement.New(s.sessions.placement, log)
 	if s.sessions.cinder != nil {
 		o.Volumes = attachments{s.sessions.cinder}
@@ -155,6 +155,9 @@ func (s *service) serve(ctx context.Context) error {
 	s.log.Info("nova-agent is ready", "host", s.config.Host, "node", s.config.NodeName)
 	s.notify("READY=1\nSTATUS=serving " + s.config.Host)
 	routines.Go(func() { s.watchdog(serving) })
+	routines.Go(func() {
+		s.images.evict(serving, s.config.Glance.EvictInterval.D(), s.config.Glance.EvictAfter.D(), s.log)
+	})
 	<-ctx.Done()
 	return nil
 }
@@ -306,6 +309,9 @@ func (s *service) close() error {
 	}
 	if s.manager != nil {
 		s.manager.Close()
+	}
+	if s.images != nil {
+		errs = append(errs, s.images.bridge.Close())
 	}
 	if s.bus != nil {
 		errs = append(errs, s.bus.Close())

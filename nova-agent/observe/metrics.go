@@ -108,18 +108,20 @@ func (m *Metrics) API(method, route string, status int, took time.Duration) {
 	m.api.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
 }
 
-// Image counts an image that was asked for; bytes is what came from Glance.
-func (m *Metrics) Image(cached bool, bytes int64, err error) {
-	switch {
-	case err != nil:
-		m.images.WithLabelValues("error").Inc()
-	case cached:
+// Image counts an image that was asked for, by whether it was here.
+func (m *Metrics) Image(cached bool) {
+	if cached {
 		m.images.WithLabelValues("hit").Inc()
-	default:
-		m.images.WithLabelValues("miss").Inc()
+		return
 	}
-	m.imageBytes.Add(float64(bytes))
+	m.images.WithLabelValues("miss").Inc()
 }
+
+// ImageFailed counts an image that could not be had.
+func (m *Metrics) ImageFailed() { m.images.WithLabelValues("error").Inc() }
+
+// ImageBytes counts bytes from Glance.
+func (m *Metrics) ImageBytes(n int64) { m.imageBytes.Add(float64(n)) }
 
 // states collects the number of containers in each state when it is asked.
 type states struct {

@@ -30,8 +30,10 @@ func TestServe(t *testing.T) {
 	m.Called("object_action", time.Millisecond, errors.New("x"))
 	m.Connected(true)
 	m.Built("active", time.Second)
-	m.Image(true, 0, nil)
-	m.Image(false, 1000, nil)
+	m.Image(true)
+	m.Image(false)
+	m.ImageFailed()
+	m.ImageBytes(1000)
 	m.Heartbeat(nil)
 	m.API("GET", "/version", 200, time.Millisecond)
 	m.Operated("stop_instance", time.Second, nil)
@@ -60,7 +62,7 @@ func TestServe(t *testing.T) {
 		`nova_agent_rpc_handled_seconds_count{method="build_and_run_instance",result="ok"} 1`,
 		`nova_agent_rpc_called_seconds_count{method="object_action",result="error"} 1`,
 		`nova_agent_rpc_connected 1`, `nova_agent_build_seconds_count{result="active"} 1`,
-		`nova_agent_image_requests_total{result="hit"} 1`, `nova_agent_image_downloaded_bytes_total 1000`,
+		`nova_agent_image_requests_total{result="hit"} 1`, `nova_agent_image_requests_total{result="error"} 1`, `nova_agent_image_downloaded_bytes_total 1000`,
 		`nova_agent_heartbeats_total{result="ok"} 1`, `nova_agent_rpc_queue_consumed{queue="compute"} 1`, `nova_agent_rpc_queue_consumed{queue="compute.h"} 0`,
 		`nova_agent_docker_api_seconds_count{method="GET",route="/version",status="200"} 1`,
 		`nova_agent_operation_seconds_count{operation="stop_instance",result="ok"} 1`,
