@@ -107,6 +107,9 @@ func (s Step) SkipRestOnError() { s.b.p.Steps[s.i].Skip = uint16(s.b.Len() - s.i
 // SkipRestOnSuccess makes the program go on at the step that is appended next if s has succeeded.
 func (s Step) SkipRestOnSuccess() { s.b.p.Steps[s.i].SkipOK = uint16(s.b.Len() - s.i - 1) }
 
+// Nothing appends a step that always succeeds, to skip others from.
+func (b *Builder) Nothing() Step { return b.add("nothing", "", unix.SYS_GETPID) }
+
 // FD makes a descriptor of the agent's available to the process.
 func (b *Builder) FD(fd int) Ref {
 	b.fds = append(b.fds, fd)

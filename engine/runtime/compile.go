@@ -95,9 +95,6 @@ func (l *launch) compileInit(cg *cgroup) error {
 	if err := l.names(); err != nil {
 		return err
 	}
-	if err := l.sysctls(m.proc); err != nil {
-		return err
-	}
 	l.b.JoinSessionKeyring("nova-agent").Tolerate(syscall.ENOSYS, syscall.EPERM, syscall.EDQUOT).Note()
 	l.makeCwd = true
 	return l.finish(l.spec.Process, m.terminal)

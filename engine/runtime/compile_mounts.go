@@ -27,7 +27,7 @@ type mounter struct {
 	*launch
 	rootRef  kernel.Ref
 	proc     kernel.Ref      // the container's proc, if it has one
-	fresh    map[string]bool // of "proc" and "sys", those that are new mounts
+	fresh    map[string]bool // of "proc" and "sys", those that show what the host's do
 	hostDev  bool            // /dev is a bind mount: its nodes are left alone
 	devNull  kernel.Ref
 	terminal *kernel.Ref
@@ -46,6 +46,10 @@ func (m *mounter) compile(cg *cgroup) error {
 	}
 	if m.spec.Process.Terminal {
 		m.allocateTerminal()
+	}
+	// Before /proc/sys becomes read-only.
+	if err := m.sysctls(m.proc); err != nil {
+		return err
 	}
 	if err := m.readonly(); err != nil {
 		return err
@@ -72,6 +76,7 @@ func (m *mounter) mount(mount specs.Mount, cg *cgroup) error {
 	case "proc", "sysfs":
 		// As in runc: on a symbolic link the masks below would not be where they are looked for.
 		resolve = kernel.NoLinks
+		m.fresh[strings.TrimPrefix(dest, "/")] = true
 		if mount.Type == "sysfs" && !m.mayMountSysfs() {
 			if ref, err = m.hostSysfs(o); err != nil {
 				return err
@@ -79,7 +84,6 @@ func (m *mounter) mount(mount specs.Mount, cg *cgroup) error {
 			break
 		}
 		ref = m.b.NewMount(mount.Type, o.data, o.set)
-		m.fresh[strings.TrimPrefix(dest, "/")] = true
 		if mount.Type == "proc" && dest == "/proc" {
 			m.proc = ref
 		}
@@ -386,9 +390,11 @@ func (m *mounter) mask() error {
 		}
 		for _, name := range names {
 			kind := m.typeOf(name)
+			var isFile, done kernel.Step
 			if kind == directory || kind == unknown {
 				t, open := m.b.OpenIn(m.rootRef, name, kernel.OPath|syscall.O_DIRECTORY, kernel.InRoot)
 				open.Tolerate(syscall.ENOENT, syscall.ENOTDIR)
+				isFile = open
 				if kind == directory && empty != (kernel.Ref{}) {
 					m.b.AttachTo(m.b.CloneTree(empty, false, p), t, p)
 				} else {
@@ -399,7 +405,10 @@ func (m *mounter) mask() error {
 						empty = ref
 					}
 				}
-				open.SkipRestOnError()
+				if kind == unknown {
+					done = m.b.Nothing()
+				}
+				isFile.SkipRestOnError()
 			}
 			if kind == file || kind == unknown {
 				t, open := m.b.OpenIn(m.rootRef, name, kernel.OPath, kernel.InRoot)
@@ -408,8 +417,11 @@ func (m *mounter) mask() error {
 				if err != nil {
 					return err
 				}
-				m.b.AttachTo(null, t, p).Tolerate(syscall.ENOTDIR) // the directory of above
+				m.b.AttachTo(null, t, p)
 				open.SkipRestOnError()
+				if kind == unknown {
+					done.SkipRestOnSuccess()
+				}
 			}
 		}
 	}
