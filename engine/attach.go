@@ -44,7 +44,7 @@ func (e *Engine) Attach(ctx context.Context, ref string, s Streams) (*Attachment
 		return nil, fmt.Errorf("container %s is %s: %w", short(t.id), rec.State, errdefs.ErrConflict)
 	case rec.State.Live():
 		if err := t.task.Connect(ctx, a.client); err != nil {
-			return nil, fmt.Errorf("container %s: attach: %w", short(t.id), err)
+			return nil, taskError(t.id, "attach", err)
 		}
 	default:
 		t.waiting = append(t.waiting, a)
@@ -120,7 +120,7 @@ func (e *Engine) Resize(ctx context.Context, ref string, width, height uint16) e
 		return nil
 	}
 	if err := t.task.Resize(ctx, width, height); err != nil {
-		return fmt.Errorf("container %s: resize: %w", short(t.id), err)
+		return taskError(t.id, "resize", err)
 	}
 	e.emit(t, ActionResize, nil)
 	return nil

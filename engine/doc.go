@@ -28,6 +28,7 @@
 //	                           hosts, hostname, resolv.conf: mounted over those of the image
 //	                           log/: console.log and its rotated predecessors
 //	                           quota.img: the file system that is mounted at disk/
+//	ROOT/trash/ID/             files of removed containers, being deleted
 //	RUN/ns/ID/{user,net}       pinned namespaces
 //	RUN/runtime/               package runtime
 //

@@ -114,7 +114,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 
 // openParts opens what the engine is made of.
 func (e *Engine) openParts(ctx context.Context) (err error) {
-	for _, dir := range []string{e.opts.Root, e.opts.RunDir, e.containersDir(), e.nsRoot()} {
+	for _, dir := range []string{e.opts.Root, e.opts.RunDir, e.containersDir(), e.trashDir(), e.nsRoot()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("engine root %s: %w", e.opts.Root, err)
 		}

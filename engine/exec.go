@@ -147,7 +147,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, s Streams) error {
 			code = min(exitCodeOf(err), 127)
 		}
 		e.execEnded(x, Exit{Code: code})
-		return fmt.Errorf("container %s: exec: %w", short(t.id), err)
+		return taskError(t.id, "exec", err)
 	}
 	e.mu.Lock()
 	x.process, x.info.Running, x.info.PID = process, true, process.PID()

@@ -298,7 +298,7 @@ func TestMounts(t *testing.T) {
 	if err := os.WriteFile(dir+"/file", []byte("from the host\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := spec(t, "cat /rw/file; echo new > /rw/new; stat -c %u /rw/file; echo no > /ro/new || echo refused; echo t > /tmp/deep/x && df -k /tmp/deep | tail -1 | awk '{print $2}'; ls /made")
+	s := spec(t, "exec 2>&1; cat /rw/file; echo new > /rw/new; stat -c %u /rw/file; echo no > /ro/new || echo refused; echo t > /tmp/deep/x && df -k /tmp/deep | tail -1 | awk '{print $2}'; ls /made")
 	s.Mounts = []engine.Mount{
 		{Type: engine.MountBind, Source: dir, Target: "/rw"},
 		{Type: engine.MountBind, Source: dir, Target: "/ro", ReadOnly: true},

@@ -74,7 +74,7 @@ func (e *Engine) Update(ctx context.Context, ref string, ch Changes) error {
 	}
 	if next.State.Live() {
 		if err := t.task.Update(ctx, linuxResources(&next)); err != nil {
-			return fmt.Errorf("container %s: update: %w", short(t.id), err)
+			return taskError(t.id, "update", err)
 		}
 	}
 	err = e.amend(t, synced, func(c *Container) { c.Spec = next.Spec })

@@ -78,7 +78,13 @@ func (e *Engine) prepareNetwork(ctx context.Context, rec *Container) error {
 		return nil
 	}
 	e.step("create.namespaces", rec.ID)
-	if err := e.network.Plug(ctx, filepath.Join(dir, "net"), rec.Spec.Endpoints); err != nil {
+	var err error
+	if path := filepath.Join(dir, "net"); len(rec.Spec.Endpoints) == 0 {
+		err = kernel.LoopbackUp(path)
+	} else {
+		err = e.network.Plug(ctx, path, rec.Spec.Endpoints)
+	}
+	if err != nil {
 		return err
 	}
 	e.step("create.network", rec.ID)

@@ -221,7 +221,7 @@ func (e *Engine) removeStrays(ctx context.Context) error {
 	for _, id := range entries(e.containersDir()) {
 		stray("files", id, func() error { return e.purgeFiles(ctx, id) })
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, e.reconcileTrash())...)
 }
 
 // entries are the names in dir that are container IDs.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"novaagent/engine/errdefs"
 	"novaagent/engine/kernel"
@@ -91,9 +89,11 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	if err != nil {
 		return err
 	}
-	if err := e.purgeRecord(rec); err != nil {
+	// Its id range stays taken until the files are gone.
+	if err := store.Delete(e.db, kindContainer, t.id); err != nil {
 		return err
 	}
+	e.emptyTrash(t.id)
 	e.images.Release(t.id)
 	e.mu.Lock()
 	delete(e.containers, t.id)
@@ -141,22 +141,9 @@ func (e *Engine) purgeFiles(ctx context.Context, id string) error {
 	if err := e.purgeQuota(ctx, dir); err != nil {
 		return fmt.Errorf("disk quota: %w", err)
 	}
-	// The copy of the record goes first: what has none is not taken for a
-	// container when a database is rebuilt.
-	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("files: %w", err)
-	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := e.discard(dir, id); err != nil {
 		return fmt.Errorf("files: %w", err)
 	}
 	e.step("remove.files", id)
 	return nil
-}
-
-// purgeRecord forgets rec, and with it frees its id range.
-func (e *Engine) purgeRecord(rec *Container) error {
-	return e.db.Update(func(tx *store.Tx) error {
-		tx.Delete(kindContainer, rec.ID)
-		return tx.ReleaseRange(rec.ID)
-	})
 }

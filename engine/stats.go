@@ -23,7 +23,7 @@ func (e *Engine) Stats(ctx context.Context, ref string) (Stats, error) {
 	}
 	s, err := task.Stats(ctx)
 	if err != nil {
-		return Stats{}, fmt.Errorf("container %s: stats: %w", short(rec.ID), err)
+		return Stats{}, taskError(rec.ID, "stats", err)
 	}
 	stats := Stats{Stats: s}
 	if len(rec.Spec.Endpoints) > 0 {
@@ -42,7 +42,7 @@ func (e *Engine) PIDs(ctx context.Context, ref string) ([]int, error) {
 	}
 	pids, err := task.PIDs(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("container %s: processes: %w", short(rec.ID), err)
+		return nil, taskError(rec.ID, "processes", err)
 	}
 	return pids, nil
 }

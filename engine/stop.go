@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"syscall"
 	"time"
@@ -69,7 +70,9 @@ func (e *Engine) askToStop(ctx context.Context, ref string, sig syscall.Signal) 
 	if sig == 0 {
 		sig = rec.Process.StopSignal
 	}
-	if err := e.signal(ctx, t, sig); err != nil {
+	if err := e.signal(ctx, t, sig); errors.Is(err, errdefs.ErrConflict) {
+		return t, exits, nil // it has just ended by itself
+	} else if err != nil {
 		return nil, 0, err
 	}
 	if rec.State == Paused {
@@ -160,7 +163,7 @@ func (e *Engine) Kill(ctx context.Context, ref string, sig syscall.Signal) error
 // signal sends sig to the first process and tells of it. The caller holds t's lock.
 func (e *Engine) signal(ctx context.Context, t *tracked, sig syscall.Signal) error {
 	if err := t.task.Signal(ctx, sig); err != nil {
-		return fmt.Errorf("container %s: signal %d: %w", short(t.id), sig, err)
+		return taskError(t.id, fmt.Sprintf("signal %d", sig), err)
 	}
 	e.emit(t, ActionKill, func(ev *Event) { ev.Signal = int(sig) })
 	return nil
@@ -193,7 +196,7 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 		return fmt.Errorf("container %s is %s, not running: %w", short(t.id), rec.State, errdefs.ErrConflict)
 	}
 	if err := t.task.Pause(ctx); err != nil {
-		return fmt.Errorf("container %s: pause: %w", short(t.id), err)
+		return taskError(t.id, "pause", err)
 	}
 	if err := e.move(t, Paused, lazy, nil); err != nil {
 		return err
@@ -217,7 +220,7 @@ func (e *Engine) Unpause(ctx context.Context, ref string) error {
 
 func (e *Engine) unpause(ctx context.Context, t *tracked) error {
 	if err := t.task.Resume(ctx); err != nil {
-		return fmt.Errorf("container %s: unpause: %w", short(t.id), err)
+		return taskError(t.id, "unpause", err)
 	}
 	if err := e.move(t, Running, lazy, nil); err != nil {
 		return err

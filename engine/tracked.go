@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -167,6 +168,15 @@ func (e *Engine) hold(ctx context.Context, ref string) (*tracked, func(), error)
 		return nil, nil, fmt.Errorf("no such container: %s: %w", printable(ref), errdefs.ErrNotFound)
 	}
 	return t, unlock, nil
+}
+
+// taskError is an error of the runtime's about t's process. That the process has ended, and
+// the record does not know yet, is a conflict and not a missing container.
+func taskError(id, deed string, err error) error {
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return fmt.Errorf("container %s: %s: it is not running: %v: %w", short(id), deed, err, errdefs.ErrConflict)
+	}
+	return fmt.Errorf("container %s: %s: %w", short(id), deed, err)
 }
 
 // step announces a step to the tests.

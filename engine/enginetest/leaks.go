@@ -70,7 +70,7 @@ func traces(root, cgroup string) []string {
 			}
 		}
 	}
-	for _, dir := range []string{"containers", "run/ns", "run/runtime/tasks"} {
+	for _, dir := range []string{"containers", "trash", "run/ns", "run/runtime/tasks"} {
 		for _, e := range dirs(filepath.Join(root, dir)) {
 			add("directory %s", filepath.Join(root, dir, e))
 		}

@@ -35,6 +35,9 @@ type ranges struct {
 	next uint32
 }
 
+// Ranges returns the ranges that are taken, by owner.
+func (db *DB) Ranges() (map[string]Range, error) { return List[Range](db, kindRange) }
+
 // slot is r's number, or an error if r is not one that AllocateRange returns.
 func (r Range) slot() (uint32, error) {
 	if r.Size != RangeSize || r.Start < FirstID || (r.Start-FirstID)%RangeSize != 0 ||

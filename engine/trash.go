@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"novaagent/engine/store"
+)
+
+// Files of removed containers are renamed to the trash and deleted in the background: a
+// million of them may take minutes. A container's id range is given back after that, since
+// its files have ids of it.
+
+// trashGrace is how long Close waits for it.
+const trashGrace = 5 * time.Second
+
+func (e *Engine) trashDir() string { return filepath.Join(e.opts.Root, "trash") }
+
+// discard moves a container's directory to the trash. Nil means that it is not in its place.
+func (e *Engine) discard(dir, id string) error {
+	err := os.Rename(dir, filepath.Join(e.trashDir(), id))
+	switch {
+	case err == nil, errors.Is(err, os.ErrNotExist):
+		return nil
+	case !errors.Is(err, os.ErrExist):
+		return err
+	}
+	// The trash still has an earlier container of that ID.
+	return os.RemoveAll(dir)
+}
+
+// emptyTrash deletes what is in the trash of a container, and then frees its id range.
+func (e *Engine) emptyTrash(id string) {
+	e.spawn("trash", id, func(closing context.Context) {
+		// Close lets it come to its end, if that is near.
+		ctx, cancel := context.WithCancel(context.WithoutCancel(closing))
+		defer cancel()
+		defer context.AfterFunc(closing, func() { time.AfterFunc(trashGrace, cancel) })()
+		// The lock keeps a new container of the same ID, and with it the range, out.
+		unlock, err := e.locks.lock(ctx, id)
+		if err != nil {
+			return // the next Open does it
+		}
+		defer unlock()
+		if err := removeTree(ctx, filepath.Join(e.trashDir(), id)); err != nil {
+			e.log.Error("deleting the files of a removed container", "container_id", id, "error", err)
+			return
+		}
+		e.mu.RLock()
+		again := e.containers[id] != nil
+		e.mu.RUnlock()
+		if again {
+			return
+		}
+		if err := e.db.UpdateLazy(func(tx *store.Tx) error { return tx.ReleaseRange(id) }); err != nil {
+			e.log.Error("freeing the id range of a removed container", "container_id", id, "error", err)
+		}
+	})
+}
+
+// removeTree is os.RemoveAll that stops between two entries of the first levels when ctx ends.
+func removeTree(ctx context.Context, dir string) error {
+	const levels = 4
+	var walk func(dir string, level int) error
+	walk = func(dir string, level int) error {
+		if ctx.Err() != nil {
+			return fmt.Errorf("interrupted: %w", context.Cause(ctx))
+		}
+		list, err := os.ReadDir(dir)
+		if level == 0 || err != nil {
+			return os.RemoveAll(dir)
+		}
+		for _, entry := range list {
+			path := filepath.Join(dir, entry.Name())
+			if entry.IsDir() {
+				err = walk(path, level-1)
+			} else {
+				err = os.Remove(path)
+			}
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+		return os.RemoveAll(dir)
+	}
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return walk(dir, levels)
+}
+
+// reconcileTrash goes on with what an earlier engine left in the trash, and frees ranges whose
+// container is gone.
+func (e *Engine) reconcileTrash() error {
+	ranges, err := e.db.Ranges()
+	if err != nil {
+		return err
+	}
+	ids := map[string]bool{}
+	for _, id := range entries(e.trashDir()) {
+		ids[id] = true
+	}
+	for id := range ranges {
+		if e.containers[id] == nil {
+			ids[id] = true
+		}
+	}
+	for id := range ids {
+		e.emptyTrash(id)
+	}
+	return nil
+}
