@@ -214,14 +214,15 @@ func ignoreGone(err error) error {
 func (c *cgroup) kill() error {
 	if c.Unified != "" {
 		err := writeFile(c.Unified, "cgroup.kill", "1")
-		if err == nil || errors.Is(ignoreGone(err), nil) {
+		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EOPNOTSUPP) {
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENODEV) {
 			return err
 		}
 	}
-	// Before Linux 5.14, or without v2: freeze, kill, thaw.
+	// Before Linux 5.14 there is no cgroup.kill, and maybe no v2: freeze, kill, thaw. A cgroup
+	// that is gone has no processes.
 	frozen := c.freeze(true) == nil
 	pids, err := c.pids()
 	for _, pid := range pids {

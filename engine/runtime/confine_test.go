@@ -44,7 +44,7 @@ func TestDefaultConfinement(t *testing.T) {
 		"userfaultfd": "EPERM", "perf_event_open": "EPERM", "open_by_handle_at": "EPERM", "kexec_load": "EPERM",
 		"mount": "EPERM", "umount2": "EPERM", "fsopen": "EPERM", "open_tree": "EPERM", "pivot_root": "EPERM",
 		"swapon": "EPERM", "settimeofday": "EPERM", "mknod block": "EPERM", "mknod mem": "EPERM", "syslog": "EPERM",
-		"unknown number": "ENOSYS",
+		"unknown number":  "ENOSYS",
 		"read /proc/keys": "empty", "read /proc/timer_list": "empty", "read /proc/interrupts": "empty", "read /sys/firmware": "empty",
 		"read /proc/version": "ok", "write /proc/sysrq-trigger": "EROFS", "write core_pattern": "EACCES", "write ip_forward": "EACCES",
 		"create /sys/fs/cgroup": "EROFS", "write /dev/null": "ok", "read /dev/zero": "ok",

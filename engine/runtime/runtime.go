@@ -15,6 +15,7 @@ import (
 	"novaagent/engine/kernel"
 	"novaagent/engine/runtime/seccomp"
 	"novaagent/engine/runtime/shimbin"
+	"novaagent/engine/shim/wire"
 )
 
 // Options configure a Runtime.
@@ -152,6 +153,10 @@ func (r *Runtime) removeTraces(ctx context.Context, id string, cg *cgroup) error
 	var err error
 	if cg != nil {
 		err = cg.remove(ctx)
+	}
+	// A shim that no record could be read for: it ends only if it is told to.
+	if c, _, dialErr := dial(r.taskDir(id)); dialErr == nil {
+		err = errors.Join(err, c.send(wire.Quit, 0, nil), c.net.Close())
 	}
 	// The directory is what makes it known: it goes last, and stays if a process is left.
 	if err == nil {

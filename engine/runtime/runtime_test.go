@@ -46,6 +46,12 @@ func newRuntime(t testing.TB) *runtime.Runtime {
 
 var parents atomic.Int64
 
+// runDirs has the directory of each Runtime.
+var runDirs = struct {
+	sync.Mutex
+	of map[*runtime.Runtime]string
+}{of: map[*runtime.Runtime]string{}}
+
 func cgroupParent() string {
 	return fmt.Sprintf("/nova-agent-test-%d-%d", os.Getpid(), parents.Add(1))
 }
@@ -57,6 +63,9 @@ func openRuntime(t testing.TB, dir, parent string) *runtime.Runtime {
 	if err != nil {
 		t.Fatal(err)
 	}
+	runDirs.Lock()
+	runDirs.of[r] = dir
+	runDirs.Unlock()
 	return r
 }
 
@@ -156,27 +165,31 @@ func makeImage(t testing.TB, dir string) {
 
 const firstID = 1_700_000_000
 
-// bundle is a container that runs a shell script in a user namespace.
+// bundle is a container in a user namespace of its own.
 func bundle(t testing.TB, id, lower string, args ...string) runtime.Bundle {
 	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{"upper", "work"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(filepath.Join(dir, "upper"), firstID, firstID); err != nil {
+		t.Fatal(err)
+	}
+	return bundleOf(id, lower, dir, args...)
+}
+
+// bundleOf is bundle with a directory that has upper and work.
+func bundleOf(id, lower, dir string, args ...string) runtime.Bundle {
 	spec := runtime.DefaultSpec()
 	spec.Process.Args = args
 	spec.Process.Env = []string{"PATH=/bin"}
 	m := []specs.LinuxIDMapping{{ContainerID: 0, HostID: firstID, Size: 65536}}
 	spec.Linux.UIDMappings, spec.Linux.GIDMappings = m, m
-	dir := t.TempDir()
-	upper, work := filepath.Join(dir, "upper"), filepath.Join(dir, "work")
-	for _, d := range []string{upper, work} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Chown(upper, firstID, firstID); err != nil {
-		t.Fatal(err)
-	}
 	return runtime.Bundle{
 		ID: id, Spec: spec,
-		Rootfs: runtime.Rootfs{Lowers: []string{lower}, Upper: upper, Work: work},
+		Rootfs: runtime.Rootfs{Lowers: []string{lower}, Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work")},
 		Log:    runtime.Log{Path: filepath.Join(dir, "log.json")},
 	}
 }

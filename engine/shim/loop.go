@@ -35,6 +35,11 @@ type shim struct {
 }
 
 func main() {
+	// Whoever else gets to run this program, as a container whose entry point is
+	// /proc/self/exe does, has no such socket.
+	if _, err := syscall.GetsockoptInt(controlFD, syscall.SOL_SOCKET, syscall.SO_TYPE); err != nil {
+		syscall.Exit(2)
+	}
 	prctl(prSetDumpable, 0)
 	prctl(prSetSubreaper, 1)
 	// No session keyring of the agent's is inherited by a container.
