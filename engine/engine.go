@@ -34,6 +34,8 @@ type Options struct {
 	WarmShims int
 	// Shim is the shim's executable; nil means the embedded one.
 	Shim []byte
+	// OVSDB is the Unix socket of ovsdb-server; empty means network.Options' default.
+	OVSDB string
 	// ImageLimits bound imports; zero fields have defaults.
 	ImageLimits image.Limits
 	Logger      *slog.Logger
@@ -132,7 +134,7 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 	if e.images, err = image.Open(ctx, filepath.Join(e.opts.Root, "images"), imageOptions); err != nil {
 		return fmt.Errorf("engine root %s: %w", e.opts.Root, err)
 	}
-	e.network = network.New(network.Options{Logger: e.log})
+	e.network = network.New(network.Options{Logger: e.log, OVSDB: e.opts.OVSDB})
 	e.runtime, err = runtime.New(runtime.Options{
 		RunDir:       filepath.Join(e.opts.RunDir, "runtime"),
 		CgroupParent: e.cgroup,

@@ -80,6 +80,9 @@ func askServices(ctx context.Context, timeout time.Duration, c *config.Config) (
 		return nil, err
 	}
 	results := check.Services(ctx, timeout, services)
+	for i := range results {
+		results[i].Detail = plain(results[i].Detail)
+	}
 	return results, done()
 }
 
@@ -133,6 +136,9 @@ func servicesToAsk(c *config.Config) (all []check.Service, done func() error, er
 			_, err := s.placement.Token(ctx)
 			return c.Placement.AuthURL, err
 		}},
+		{Name: "clock", Needed: false, Without: "Nova may take this node for dead, and tokens end early", Ask: func(ctx context.Context) (string, error) {
+			return clock(ctx, s.neutron)
+		}},
 		rest("Placement", "placement", "/", "the scheduler does not choose this node", true, s.placement),
 		rest("Neutron", "network", "/v2.0/extensions", "servers with a network fail", true, s.neutron),
 		rest("Glance", "image", "/v2/images?limit=1", "images that are not cached cannot be read", true, s.glance),
@@ -141,4 +147,34 @@ func servicesToAsk(c *config.Config) (all []check.Service, done func() error, er
 		all = append(all, rest("Cinder", "volumev3", "/volumes?limit=1", "volume attachments are left to Nova", false, s.cinder))
 	}
 	return all, done, nil
+}
+
+// maxSkew is how far clocks may be apart: a tenth of Nova's service_down_time of 60 s.
+const maxSkew = 6 * time.Second
+
+// clock compares this machine's clock with that of Neutron's, which tells the time in
+// its answers.
+func clock(ctx context.Context, session *keystone.Session) (string, error) {
+	url, err := session.Endpoint(ctx, "network")
+	if err != nil {
+		return "", err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := session.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	theirs, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return "cannot be compared: Neutron tells no time", nil
+	}
+	// The header has whole seconds.
+	if skew := time.Since(theirs).Round(time.Second); skew.Abs() > maxSkew {
+		return "", fmt.Errorf("%s apart from Neutron's", skew.Abs())
+	}
+	return "agrees with Neutron's", nil
 }

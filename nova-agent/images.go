@@ -36,8 +36,8 @@ func newImages(c *config.Config, s *sessions, e *engine.Engine, m *observe.Metri
 }
 
 // Ensure implements compute.Images.
-func (i *images) Ensure(ctx context.Context, id string, meta json.RawMessage) (string, error) {
-	img, err := i.bridge.Ensure(ctx, imagebridge.Request{ID: id, Record: meta, Session: userOf(ctx, i.session)})
+func (i *images) Ensure(ctx context.Context, id string, meta json.RawMessage, maxBytes int64) (string, error) {
+	img, err := i.bridge.Ensure(ctx, imagebridge.Request{ID: id, Record: meta, Session: userOf(ctx, i.session), MaxBytes: maxBytes})
 	if err != nil {
 		i.metrics.ImageFailed()
 		return "", err

@@ -60,14 +60,13 @@ func main() {
 		fmt.Fprintln(os.Stderr, "nova-agent:", err)
 		os.Exit(2)
 	default:
-		fmt.Fprintln(os.Stderr, "nova-agent:", plain(err))
+		fmt.Fprintln(os.Stderr, "nova-agent:", plain(err.Error()))
 		os.Exit(1)
 	}
 }
 
 // plain is an error's text without the kind at its end, which is for programs.
-func plain(err error) string {
-	text := err.Error()
+func plain(text string) string {
 	for _, kind := range []error{errdefs.ErrInvalid, errdefs.ErrNotFound, errdefs.ErrConflict, errdefs.ErrUnavailable, errdefs.ErrUnsupported, errdefs.ErrExhausted} {
 		text = strings.TrimSuffix(text, ": "+kind.Error())
 	}
