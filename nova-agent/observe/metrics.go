@@ -2,6 +2,8 @@ package observe
 
 import (
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +22,7 @@ type Metrics struct {
 	heartbeats      *prometheus.CounterVec
 	lastHeartbeat   prometheus.Gauge
 	api             *prometheus.HistogramVec
+	names           names
 	images          *prometheus.CounterVec
 	imageBytes      prometheus.Counter
 }
@@ -54,6 +57,34 @@ func NewMetrics(version string) *Metrics {
 	return m
 }
 
+// manyNames is more than there are methods, operations and tasks.
+const manyNames = 300
+
+// names bounds the label values that come from outside: whoever can send a message
+// chooses its method, and each new value would take memory for ever.
+type names struct {
+	mu   sync.Mutex // guards seen
+	seen map[string]bool
+}
+
+// label returns name, or "other" if it is no name or there are too many already.
+func (n *names) label(name string) string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.seen[name] {
+		return name
+	}
+	strange := func(r rune) bool { return r <= ' ' || r > '~' }
+	if name == "" || len(name) > 64 || len(n.seen) >= manyNames || strings.ContainsFunc(name, strange) {
+		return "other"
+	}
+	if n.seen == nil {
+		n.seen = map[string]bool{}
+	}
+	n.seen[name] = true
+	return name
+}
+
 func result(err error) string {
 	if err != nil {
 		return "error"
@@ -63,12 +94,12 @@ func result(err error) string {
 
 // Handled counts a message from Nova.
 func (m *Metrics) Handled(method string, took time.Duration, err error) {
-	m.handled.WithLabelValues(method, result(err)).Observe(took.Seconds())
+	m.handled.WithLabelValues(m.names.label(method), result(err)).Observe(took.Seconds())
 }
 
 // Called counts a call or cast to Nova.
 func (m *Metrics) Called(method string, took time.Duration, err error) {
-	m.called.WithLabelValues(method, result(err)).Observe(took.Seconds())
+	m.called.WithLabelValues(m.names.label(method), result(err)).Observe(took.Seconds())
 }
 
 // Connected records whether the broker is.
@@ -87,12 +118,12 @@ func (m *Metrics) Built(outcome string, took time.Duration) {
 
 // Operated counts an operation on a server.
 func (m *Metrics) Operated(operation string, took time.Duration, err error) {
-	m.operations.WithLabelValues(operation, result(err)).Observe(took.Seconds())
+	m.operations.WithLabelValues(m.names.label(operation), result(err)).Observe(took.Seconds())
 }
 
 // Ran counts a run of a periodic task.
 func (m *Metrics) Ran(task string, took time.Duration, err error) {
-	m.periodic.WithLabelValues(task, result(err)).Observe(took.Seconds())
+	m.periodic.WithLabelValues(m.names.label(task), result(err)).Observe(took.Seconds())
 }
 
 // Heartbeat counts a report of the service record.

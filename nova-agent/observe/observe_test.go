@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -103,6 +104,26 @@ func TestServe(t *testing.T) {
 	}
 	if status, _ = get(t, debug, "http://debug/debug/pprof/goroutine?debug=1"); status != 200 {
 		t.Errorf("pprof: %d", status)
+	}
+}
+
+// TestHostileNames: a sender cannot fill the memory with the names of methods that
+// nobody has, nor make a metric panic.
+func TestHostileNames(t *testing.T) {
+	m := NewMetrics("test")
+	m.Handled("\xff\xfe", time.Second, nil)
+	m.Handled("a\nb", time.Second, nil)
+	for i := range 10_000 {
+		m.Handled(fmt.Sprintf("method%d", i), time.Second, nil)
+	}
+	families, err := m.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if n := len(f.GetMetric()); n > manyNames+1 {
+			t.Errorf("%s has %d series", f.GetName(), n)
+		}
 	}
 }
 
