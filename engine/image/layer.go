@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/containerd/v2/pkg/archive"
 	"github.com/containerd/log"
@@ -44,15 +45,24 @@ type applied struct {
 // https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#whiteouts
 func applyLayer(ctx context.Context, root string, r io.Reader, parents []string, b *budget) (applied, error) {
 	w := whiteouts{root: root, parents: parents, opaque: map[string]bool{}, hidden: map[string]owner{}}
+	dirs := parentDirs{root: root, lowers: parents, made: map[string]fs.FileInfo{}}
 	f := filter{budget: b}
 	_, err := archive.Apply(quiet(ctx), root, r,
-		archive.WithParents(parents),
-		archive.WithFilter(f.entry),
+		archive.WithFilter(func(h *tar.Header) (bool, error) {
+			ok, err := f.entry(h)
+			if ok && err == nil {
+				err = dirs.ensure(h.Name)
+			}
+			return ok, err
+		}),
 		archive.WithConvertWhiteout(w.entry))
-	if err != nil {
-		return applied{}, layerError(hidePath(root, err))
+	if err == nil {
+		err = w.settle()
 	}
-	if err := w.settle(); err != nil {
+	if err == nil {
+		err = dirs.settle()
+	}
+	if err != nil {
 		return applied{}, layerError(hidePath(root, err))
 	}
 	return applied{opaqueRoot: w.opaque["/"]}, nil
@@ -60,16 +70,19 @@ func applyLayer(ctx context.Context, root string, r io.Reader, parents []string,
 
 // hidePath takes the host's path out of an error that a tenant may see.
 func hidePath(root string, err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return fmt.Errorf("%s %.200q: %w", pe.Op, strings.TrimPrefix(pe.Path, root), pe.Err)
+	if err == nil || !strings.Contains(err.Error(), root) {
+		return err
 	}
-	var le *os.LinkError
-	if errors.As(err, &le) {
-		return fmt.Errorf("%s %.200q to %.200q: %w", le.Op, strings.TrimPrefix(le.New, root), strings.TrimPrefix(le.Old, root), le.Err)
-	}
-	return err
+	return &withoutPath{strings.ReplaceAll(err.Error(), root, ""), err}
 }
+
+type withoutPath struct {
+	text string
+	err  error
+}
+
+func (e *withoutPath) Error() string { return e.text }
+func (e *withoutPath) Unwrap() error { return e.err }
 
 // quiet keeps containerd's applier from logging a line for each oddity in an
 // archive to its global logger: an archive could fill the disk with it.
@@ -126,8 +139,8 @@ func (w *whiteouts) settle() error {
 		case err == nil && fi.IsDir():
 			w.opaque[path] = true
 			delete(w.hidden, path)
-		case err == nil:
-			delete(w.hidden, path)
+		case err == nil, errors.Is(err, syscall.ENOTDIR):
+			delete(w.hidden, path) // the layer itself has put something there
 		case !errors.Is(err, fs.ErrNotExist):
 			return err
 		}
@@ -187,16 +200,8 @@ func (w *whiteouts) underOpaque(path string) bool {
 // below reports whether a layer below has something at path. It may say so of
 // what a layer between has hidden, which is harmless.
 func (w *whiteouts) below(path string) bool {
-	return slices.ContainsFunc(w.parents, func(parent string) bool { return existsIn(parent, path) })
-}
-
-// existsIn reports whether path exists under root, following no symbolic link.
-func existsIn(root, path string) bool {
-	for dir := filepath.Dir(path); dir != "/"; dir = filepath.Dir(dir) {
-		if fi, err := os.Lstat(root + dir); err != nil || !fi.IsDir() {
-			return false
-		}
-	}
-	_, err := os.Lstat(root + path)
-	return err == nil
+	return slices.ContainsFunc(w.parents, func(parent string) bool {
+		fi, _ := lookup(parent, path)
+		return fi != nil
+	})
 }

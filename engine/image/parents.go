@@ -1,0 +1,122 @@
+package image
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"syscall"
+
+	cfs "github.com/containerd/continuity/fs"
+)
+
+// parentDirs makes the directories that a layer has files in, but no entry for.
+// They get owner, mode and time of the directory that they are merged with.
+// containerd's applier does so too (archive.WithParents), but it takes a file
+// that a layer between has replaced by a directory for an error.
+type parentDirs struct {
+	root   string
+	lowers []string // topmost first
+	last   string   // directory that was made last
+	made   map[string]fs.FileInfo
+}
+
+// ensure makes the parents of the entry called name. What stands in the way is
+// left for the applier to complain of.
+func (p *parentDirs) ensure(name string) error {
+	dir := path.Dir(path.Clean("/" + name))
+	if dir == "/" || dir == p.last {
+		return nil
+	}
+	resolved, err := cfs.RootPath(p.root, dir)
+	if err != nil {
+		return err
+	}
+	resolved = strings.TrimPrefix(resolved, p.root)
+	for i := 1; i <= len(resolved); i++ {
+		if i < len(resolved) && resolved[i] != '/' {
+			continue
+		}
+		part := resolved[:i]
+		switch err := os.Mkdir(p.root+part, 0o755); {
+		case errors.Is(err, fs.ErrExist):
+			continue
+		case errors.Is(err, syscall.ENOTDIR):
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := p.inherit(part); err != nil {
+			return err
+		}
+	}
+	p.last = dir
+	return nil
+}
+
+// inherit gives a new directory the looks of the one below.
+func (p *parentDirs) inherit(dir string) error {
+	fi := p.below(dir)
+	if fi == nil {
+		return os.Chmod(p.root+dir, 0o755)
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return errors.New("stat without owner")
+	}
+	p.made[dir] = fi
+	if err := os.Lchown(p.root+dir, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	return os.Chmod(p.root+dir, fi.Mode())
+}
+
+// below finds the directory of that name in the layers below, if it is one.
+func (p *parentDirs) below(dir string) fs.FileInfo {
+	for _, lower := range p.lowers {
+		fi, hidden := lookup(lower, dir)
+		if fi != nil && fi.IsDir() {
+			return fi
+		}
+		if hidden {
+			return nil
+		}
+	}
+	return nil
+}
+
+// settle sets the times of the directories made, after all was put into them.
+func (p *parentDirs) settle() error {
+	for dir, fi := range p.made {
+		if now, err := os.Lstat(p.root + dir); err != nil || !now.IsDir() {
+			continue // replaced by a later entry
+		}
+		if err := os.Chtimes(p.root+dir, fi.ModTime(), fi.ModTime()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookup finds name in a layer, following no symbolic link. hidden tells that
+// the layer has a file or whiteout there or on the way, so that nothing of
+// the layers below shows.
+func lookup(layer, name string) (_ fs.FileInfo, hidden bool) {
+	for i := 1; i <= len(name); i++ {
+		if i < len(name) && name[i] != '/' {
+			continue
+		}
+		fi, err := os.Lstat(layer + name[:i])
+		if err != nil {
+			return nil, false
+		}
+		if i == len(name) {
+			return fi, !fi.IsDir()
+		}
+		if !fi.IsDir() {
+			return nil, true
+		}
+	}
+	return nil, false
+}
