@@ -267,16 +267,3 @@ func volumes(bdms []*objects.BlockDeviceMapping) []*objects.BlockDeviceMapping {
 	}
 	return out
 }
-
-// setStrings makes arguments for an operation that no message asked for.
-func (a *args) setStrings(values map[string]string) error {
-	a.raw = map[string]json.RawMessage{}
-	for name, v := range values {
-		text, err := json.Marshal(v)
-		if err != nil {
-			return err
-		}
-		a.raw[name] = text
-	}
-	return nil
-}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"novaagent/engine"
@@ -64,16 +65,22 @@ func (m *Manager) build(ctx context.Context, b *buildRequest) {
 			return
 		}
 	}
-	attempt := b.attempt(rpc.RequestContextFrom(ctx).RequestID())
+	attempt := b.attempt(requestID(ctx))
 	if last, err := store.Get[string](m.db, kindAttempt, uuid); err == nil && last == attempt {
 		m.log.WarnContext(ctx, "this build was asked for before; the message is dropped", "attempt", attempt)
 		return
 	}
 	m.step("build.begun")
+	m.late.begin(uuid)
 	outcome, err := m.buildOnce(ctx, b, attempt)
+	changed := m.late.end(uuid)
 	switch outcome {
 	case outcomeActive:
 		m.tracker.built(ctx, false)
+		m.watchPower(b.instance)
+		if changed {
+			m.refreshLater(ctx, b.instance)
+		}
 	case outcomeFailed, outcomeRescheduled:
 		if !isClass(err, classGroupAffinity) {
 			m.tracker.built(context.WithoutCancel(ctx), true)
@@ -82,61 +89,86 @@ func (m *Manager) build(ctx context.Context, b *buildRequest) {
 	if m.opts.Observe.Built != nil {
 		m.opts.Observe.Built(outcome, time.Since(began))
 	}
-	m.operated(ctx, "build_and_run_instance ("+outcome+")", time.Since(began), err)
+	m.operated(ctx, "build_and_run_instance", time.Since(began), err, "outcome", outcome)
 }
 
-// buildOnce takes the row over, and builds within an event and an intent.
+// requestID is that of the request that ctx is about, "" if it is of none.
+func requestID(ctx context.Context) string {
+	if rc := rpc.RequestContextFrom(ctx); rc != nil {
+		return rc.RequestID()
+	}
+	return ""
+}
+
+// refreshLater looks at what Neutron said of the ports while they were being built into a container.
+func (m *Manager) refreshLater(ctx context.Context, inst *objects.Instance) {
+	inst = objects.Clone(inst)
+	m.background(ctx, "network refresh", func(ctx context.Context) {
+		if err := m.refreshNetwork(ctx, inst, ""); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+			m.log.WarnContext(ctx, "the network info was not refreshed", "error", err)
+		}
+	})
+}
+
+// buildOnce builds within an event and an intent.
 func (m *Manager) buildOnce(ctx context.Context, b *buildRequest, attempt string) (outcome string, err error) {
-	inst, uuid := b.instance, b.instance.UUID.Value()
-	inst.VMState.Set(vmBuilding)
-	setTask(inst, taskNone)
-	// The intent comes first: the row says nothing of this host until the claim.
-	intent, err := m.db.Begin("build", uuid, nil)
-	if errors.Is(err, errdefs.ErrConflict) {
-		err = m.settleBuild(ctx, uuid) // of an earlier build whose undoing failed
-		if err == nil {
-			intent, err = m.db.Begin("build", uuid, nil)
-		}
-	}
-	if err == nil {
-		err = store.PutLazy(m.db, kindAttempt, uuid, attempt)
-	}
+	intent, err := m.beginBuild(ctx, b, attempt)
 	if err != nil {
-		return m.refuseBuild(ctx, b, err)
-	}
-	if err := m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{TaskState: conductor.Expect(taskScheduling, taskNone)}); err != nil {
-		err = errors.Join(err, intent.End())
-		if conductor.IsDeleting(err) || preempted(err) {
-			return outcomeGone, errors.Join(err, m.placement.DeleteAllocations(ctx, uuid))
-		}
-		return m.refuseBuild(ctx, b, err)
+		return m.buildEnded(ctx, b, err)
 	}
 	m.step("build.recorded")
-	m.eventStart(ctx, uuid, "build_and_run_instance")
+	event := beside(func() (struct{}, error) {
+		m.eventStart(ctx, b.instance.UUID.Value(), "build_and_run_instance")
+		return struct{}{}, nil
+	})
 	err = m.buildSteps(ctx, b)
 	if err == nil {
-		m.eventFinish(ctx, uuid, "build_and_run_instance", nil)
+		<-event
+		m.eventFinish(ctx, b.instance.UUID.Value(), "build_and_run_instance", nil)
 		return outcomeActive, intent.End()
 	}
-	undo, cancel := cleanup(ctx)
-	defer cancel()
-	outcome, undone := m.buildFailed(undo, b, err)
-	m.eventFinish(ctx, uuid, "build_and_run_instance", err)
-	if undone == nil {
-		undone = intent.End()
-	}
-	if undone != nil { // the intent stays, and the next start or delete tries again
-		m.log.ErrorContext(ctx, "the build was not undone as a whole", "error", undone)
-	}
-	return outcome, err
+	outcome, failure := m.buildEnded(ctx, b, err)
+	<-event
+	m.eventFinish(ctx, b.instance.UUID.Value(), "build_and_run_instance", failure)
+	return outcome, failure
 }
 
-// refuseBuild is for builds that could not even be begun.
-func (m *Manager) refuseBuild(ctx context.Context, b *buildRequest, err error) (string, error) {
+// beginBuild records what is about to be done, before anything of it is.
+func (m *Manager) beginBuild(ctx context.Context, b *buildRequest, attempt string) (store.Intent, error) {
+	uuid := b.instance.UUID.Value()
+	detail := buildDetail{RequestID: requestID(ctx), ProjectID: b.instance.ProjectID.Or("")}
+	for _, n := range b.networks {
+		if n.PortID != "" {
+			detail.Ports = append(detail.Ports, n.PortID)
+		}
+	}
+	intent, err := m.db.Begin(intentBuild, uuid, detail)
+	if errors.Is(err, errdefs.ErrConflict) {
+		// An earlier build on this host, whose undoing failed.
+		err = errors.Join(m.removeContainer(ctx, uuid), m.endIntents(uuid))
+		if err == nil {
+			intent, err = m.db.Begin(intentBuild, uuid, detail)
+		}
+	}
+	if err != nil {
+		return intent, err
+	}
+	return intent, store.PutLazy(m.db, kindAttempt, uuid, attempt)
+}
+
+// buildEnded takes back what a failed build has made. If that does not work as a whole the intent
+// stays, and the user's delete or the next start tries again.
+func (m *Manager) buildEnded(ctx context.Context, b *buildRequest, failure error) (outcome string, err error) {
 	undo, cancel := cleanup(ctx)
 	defer cancel()
-	outcome, undone := m.buildFailed(undo, b, err)
-	return outcome, errors.Join(err, undone)
+	outcome, undone := m.buildFailed(undo, b, failure)
+	if undone == nil {
+		undone = m.endIntents(b.instance.UUID.Value())
+	}
+	if undone != nil {
+		m.log.ErrorContext(ctx, "the build was not undone as a whole", "error", undone)
+	}
+	return outcome, failure
 }
 
 // result of something that runs beside the build.
@@ -161,92 +193,135 @@ func beside[T any](f func() (T, error)) <-chan result[T] {
 	return ch
 }
 
-// buildSteps builds. What can, goes on side by side: the image is fetched and the ports are
-// made while the claim is recorded, and the container is prepared while Nova is told
-// so. The instance is touched by this goroutine alone, except for one save.
+// buildSteps builds. What Nova's compute service does one after the other goes on side by
+// side: the image is fetched and the ports are made while the claim and the task are
+// recorded. The instance is touched by this goroutine alone.
 func (m *Manager) buildSteps(ctx context.Context, b *buildRequest) error {
+	inst, uuid := b.instance, b.instance.UUID.Value()
+	if err := m.conductor.LoadInstance(ctx, inst, "metadata", "system_metadata", "flavor"); err != nil {
+		return err
+	}
 	if err := m.checkBuild(b); err != nil {
 		return err
 	}
-	inst, uuid := b.instance, b.instance.UUID.Value()
-	if err := m.conductor.LoadInstance(ctx, inst, "metadata", "system_metadata", "flavor", "info_cache"); err != nil {
+	if err := m.tracker.claim(ctx, inst, b.node); err != nil {
 		return err
 	}
+	// What one of the three finds wrong ends the other two.
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	image := beside(func() (string, error) {
-		digest, err := m.opts.Images.Ensure(ctx, b.image.ID, b.image.raw)
+		digest, err := m.opts.Images.Ensure(ctx, b.image.ID, b.image.raw, guestOf(inst).flavor.rootBytes())
+		if err != nil {
+			giveUp()
+		}
 		return digest, imageError(b.image.ID, err)
 	})
 	before := objects.Clone(inst)
-	network := beside(func() (neutron.NetworkInfo, error) { return m.networkForBuild(ctx, b, before) })
-	err := m.claimBuild(ctx, b)
-	// Both are waited for whatever happened: what they made must be there to be undone.
+	network := beside(func() (neutron.NetworkInfo, error) {
+		vifs, err := m.networkForBuild(ctx, b, before)
+		if err != nil {
+			giveUp()
+		}
+		return vifs, err
+	})
+	err := m.recordClaim(ctx, b)
+	if err != nil {
+		giveUp()
+	}
+	// All are waited for whatever happened: what they made must be there to be undone.
 	vifs, layers := <-network, <-image
-	if err := errors.Join(err, vifs.err, layers.err); err != nil {
-		return firstOf(err, vifs.err, layers.err)
+	if err := firstCause(err, layers.err, vifs.err); err != nil {
+		return err
 	}
 	m.step("build.allocated")
 
-	spec, err := specFor(guestOf(inst), layers.value, vifs.value, nil, m.specOptions())
+	files, err := m.prepareFiles(b, vifs.value)
+	if err != nil {
+		return err
+	}
+	spec, err := specFor(guestOf(inst), layers.value, vifs.value, files, m.specOptions())
 	if err != nil {
 		return imageError(b.image.ID, err)
 	}
 	plugged := m.expectPlugged(uuid, vifs.value)
 	defer plugged.cancel()
-	saved := beside(func() (struct{}, error) {
-		if err := loadNetwork(inst, vifs.value); err != nil {
-			return struct{}{}, err
-		}
-		inst.VMState.Set(vmBuilding)
-		setTask(inst, taskSpawning)
-		objects.Put(&inst.SystemMetadata, networkAllocated, objects.Ptr("True"))
-		inst.RootDeviceName.Set(rootDevice)
-		return struct{}{}, m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{TaskState: conductor.Expect(taskNetworking)})
-	})
-	_, err = m.engine.Create(ctx, spec)
-	if s := <-saved; s.err != nil {
-		return s.err
-	}
-	if err != nil {
-		return m.containerError(b.image.ID, err)
+	if _, err := m.engine.Create(ctx, spec); err != nil {
+		return containerError(b.image.ID, err)
 	}
 	m.step("build.created")
-	if err := m.waitPlugged(ctx, uuid, plugged); err != nil {
+	if err := m.waitPlugged(ctx, plugged); err != nil {
 		return err
 	}
 	m.step("build.plugged")
 	if _, err := m.engine.Start(ctx, spec.ID); err != nil {
-		return m.containerError(b.image.ID, err)
+		return containerError(b.image.ID, err)
 	}
 	m.step("build.started")
-
-	objects.Delete(&inst.SystemMetadata, networkAllocated)
-	inst.PowerState.Set(int64(powerRunning))
-	inst.VMState.Set(vmActive)
-	setTask(inst, taskNone)
-	inst.LaunchedAt.Set(time.Now().UTC())
-	if err := m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{TaskState: conductor.Expect(taskSpawning)}); err != nil {
+	if err := m.recordActive(ctx, b, vifs.value); err != nil {
 		return err
 	}
 	m.step("build.active")
+	return nil
+}
+
+// recordActive tells Nova that the server runs, and all who want to know.
+func (m *Manager) recordActive(ctx context.Context, b *buildRequest, vifs neutron.NetworkInfo) error {
+	inst := b.instance
+	if err := loadNetwork(inst, vifs); err != nil {
+		return err
+	}
+	objects.Delete(&inst.SystemMetadata, networkAllocated)
+	inst.PowerState.Set(int64(m.power(inst.UUID.Value())))
+	inst.VMState.Set(vmActive)
+	setTask(inst, taskNone)
+	inst.LaunchedAt.Set(time.Now().UTC())
+	if guestOf(inst).configDrive {
+		inst.ConfigDrive.Set("True")
+	}
+	err := m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{TaskState: conductor.Expect(taskSpawning)})
+	if err != nil {
+		return err
+	}
 	m.tracker.settle(ctx, inst, true)
 	if err := m.conductor.UpdateInstanceInfo(ctx, inst); err != nil {
 		m.log.WarnContext(ctx, "the schedulers were not told", "error", err)
 	}
+	m.nameDisks(ctx, b.bdms)
 	return nil
 }
 
-// firstOf prefers the error that says most: that of the row (a delete), then those of the
-// user's request.
-func firstOf(all error, others ...error) error {
-	if disappeared(all) || preempted(all) {
-		return all
+// nameDisks gives the mappings of local disks the names that Nova shows: a volume that is
+// attached later gets the next one.
+func (m *Manager) nameDisks(ctx context.Context, bdms []*objects.BlockDeviceMapping) {
+	letter := 'a'
+	for _, d := range bdms {
+		if letter > 'z' || d.DestinationType.Or("") != "local" {
+			continue
+		}
+		if d.DeviceName.Or("") == "" && d.ID.IsSet() {
+			d.DeviceName.Set("/dev/vd" + string(letter))
+			if err := m.conductor.SaveBlockDeviceMapping(ctx, d); err != nil && !conductor.IsNotFound(err) {
+				m.log.WarnContext(ctx, "a disk's name was not recorded", "error", err)
+			}
+		}
+		letter++
 	}
-	for _, err := range others {
-		if err != nil {
+}
+
+// firstCause is the error that caused the others: those that only say that they were given up come last.
+func firstCause(errs ...error) error {
+	var late error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case errors.Is(err, context.Canceled):
+			late = err
+		default:
 			return err
 		}
 	}
-	return all
+	return late
 }
 
 // checkBuild refuses what a container here cannot have, before anything is made.
@@ -257,10 +332,6 @@ func (m *Manager) checkBuild(b *buildRequest) error {
 		return abort("nova-agent cannot boot from or attach volumes")
 	case b.tagged():
 		return abort("nova-agent does not support device tags")
-	case len(b.files) > 0:
-		return abort("nova-agent cannot inject files; use user data and the metadata service")
-	case guestOf(b.instance).configDrive:
-		return abort("nova-agent cannot make a config drive; the metadata service answers at 169.254.169.254")
 	}
 	if certs := b.instance.TrustedCerts.Value(); certs != nil && len(certs.IDs.Or(nil)) > 0 {
 		return abort("nova-agent does not verify signed images")
@@ -280,22 +351,42 @@ func (m *Manager) checkBuild(b *buildRequest) error {
 	return nil
 }
 
-// claimBuild takes the instance on: in the ledger, and in its row.
-func (m *Manager) claimBuild(ctx context.Context, b *buildRequest) error {
+// recordClaim makes the instance this host's, and says what is being done. Who deleted the
+// instance, or built it elsewhere, meanwhile is found out here.
+func (m *Manager) recordClaim(ctx context.Context, b *buildRequest) error {
 	inst := b.instance
-	if err := m.tracker.claim(ctx, inst, b.node); err != nil {
-		return err
-	}
+	inst.VMState.Set(vmBuilding)
+	setTask(inst, taskNetworking)
 	inst.Host.Set(m.opts.Host)
 	inst.Node.Set(m.opts.NodeName)
 	inst.LaunchedOn.Set(m.opts.Host)
-	setTask(inst, taskNetworking)
-	if err := m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{TaskState: conductor.Expect(taskNone)}); err != nil {
+	if rc := rpc.RequestContextFrom(ctx); rc != nil {
+		objects.Put(&inst.SystemMetadata, "boot_roles", objects.Ptr(strings.Join(rc.Roles(), ",")))
+	}
+	err := m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{TaskState: conductor.Expect(taskScheduling, taskNone)})
+	if err != nil {
+		if preempted(err) {
+			return &goneError{err} // somebody else's by now: nothing may be written to it
+		}
 		return err
 	}
 	m.step("build.claimed")
-	return m.checkGroup(ctx, b)
+	if err := m.checkGroup(ctx, b); err != nil {
+		return err
+	}
+	setTask(inst, taskSpawning)
+	inst.RootDeviceName.Set(rootDevice)
+	return m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{TaskState: conductor.Expect(taskNetworking)})
 }
+
+// goneError says that the instance of a build is not this host's to build.
+type goneError struct{ error }
+
+// RemoteClass makes it what disappeared looks for.
+func (goneError) RemoteClass() (module, class string) { return novaModule, classUnexpectedDeleting }
+
+// Unwrap gives the cause.
+func (e *goneError) Unwrap() error { return e.error }
 
 // checkGroup holds an anti-affinity group's policy against the instances that came here
 // meanwhile: the schedulers of two requests may have chosen the same host.
@@ -384,43 +475,9 @@ func loadNetwork(inst *objects.Instance, vifs neutron.NetworkInfo) error {
 }
 
 // containerError says what is wrong with an image that does not run, naming it.
-func (m *Manager) containerError(imageID string, err error) error {
+func containerError(imageID string, err error) error {
 	if errors.Is(err, errdefs.ErrInvalid) || errors.Is(err, errdefs.ErrUnsupported) {
 		return imageError(imageID, err)
 	}
 	return err
-}
-
-// expectPlugged registers for Neutron's word that the ports are wired, before they are
-// plugged. A port that is ACTIVE already causes no such event.
-func (m *Manager) expectPlugged(uuid string, vifs neutron.NetworkInfo) *expectation {
-	var keys []eventKey
-	if m.opts.VIFPluggingTimeout > 0 {
-		for _, v := range vifs {
-			if !v.Active {
-				keys = append(keys, eventKey{uuid, eventVIFPlugged, v.ID})
-			}
-		}
-	}
-	return m.waiters.expect(keys)
-}
-
-// waitPlugged waits for them. Late or failed is the end of the operation, unless the
-// operator said otherwise (vif_plugging_is_fatal).
-func (m *Manager) waitPlugged(ctx context.Context, uuid string, e *expectation) error {
-	waiting, cancel := context.WithTimeoutCause(ctx, m.opts.VIFPluggingTimeout,
-		fmt.Errorf("not within vif_plugging_timeout, %s", m.opts.VIFPluggingTimeout))
-	defer cancel()
-	err := e.wait(waiting)
-	switch {
-	case err == nil:
-		return nil
-	case ctx.Err() != nil:
-		return fmt.Errorf("%w: %w", context.Cause(ctx), errdefs.ErrUnavailable)
-	case !m.opts.VIFPluggingIsFatal:
-		m.log.WarnContext(ctx, "a port is not plugged; vif_plugging_is_fatal is off", "error", err)
-		return nil
-	}
-	return &Exception{Class: classVIFCreate, Kind: errdefs.ErrUnavailable, Cause: err,
-		Message: "Virtual Interface creation failed: " + reason(err)}
 }

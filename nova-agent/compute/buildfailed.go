@@ -131,34 +131,3 @@ func filterWithReason(raw json.RawMessage, failure error, why string) (map[strin
 	}
 	return filter, nil
 }
-
-// settleBuild undoes what an earlier process had begun to build, when the build's message is
-// gone: container and ports by their names.
-func (m *Manager) settleBuild(ctx context.Context, uuid string) error {
-	intents, err := m.db.Intents()
-	if err != nil {
-		return err
-	}
-	for _, intent := range intents {
-		if intent.Kind != "build" || intent.ID != uuid {
-			continue
-		}
-		if err := m.removeContainer(ctx, uuid); err != nil {
-			return err
-		}
-		inst, err := m.conductor.InstanceByUUID(ctx, uuid, "info_cache")
-		switch {
-		case conductor.IsNotFound(err):
-		case err != nil:
-			return err
-		default:
-			if err := m.neutron.Deallocate(ctx, networkInstance(inst), nil); err != nil {
-				return err
-			}
-		}
-		if err := intent.End(); err != nil {
-			return err
-		}
-	}
-	return nil
-}

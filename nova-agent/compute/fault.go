@@ -3,9 +3,12 @@ package compute
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"novaagent/engine/errdefs"
+	"novaagent/imagebridge"
+	"novaagent/nova-agent/rpc"
 )
 
 // Exception is a failure that Nova has a class for. Class names and message
@@ -106,24 +109,9 @@ func notImplemented(format string, args ...any) *Exception {
 		Message: fmt.Sprintf(format, args...)}
 }
 
-func isNotImplemented(err error) bool {
-	module, class := remoteClass(err)
-	return module == builtinsModule && class == "NotImplementedError"
-}
-
-func instanceNotFound(uuid string) *Exception {
-	return &Exception{Class: classInstanceNotFound, Code: 404, Kind: errdefs.ErrNotFound,
-		Message: fmt.Sprintf("Instance %s could not be found.", uuid)}
-}
-
 func buildAbort(uuid string, reason string, cause error) *Exception {
 	return &Exception{Class: classBuildAbort, Kind: errdefs.ErrInvalid, Cause: cause,
 		Message: fmt.Sprintf("Build of instance %s aborted: %s", uuid, reason)}
-}
-
-func invalidInput(format string, args ...any) *Exception {
-	return &Exception{Class: "InvalidInput", Code: 400, Kind: errdefs.ErrInvalid,
-		Message: "Invalid input received: " + fmt.Sprintf(format, args...)}
 }
 
 func preCheckError(format string, args ...any) *Exception {
@@ -131,17 +119,40 @@ func preCheckError(format string, args ...any) *Exception {
 		Message: "Migration pre-check error: " + fmt.Sprintf(format, args...)}
 }
 
-// imageError tells what is wrong with an image, naming it. An image service that
-// does not answer is no fault of the image and stays what it is.
+// imageReasons gives what is wrong with an image the class that Nova has for it. A reason that
+// is not here is no fault of the image: Glance does not answer, or the disk is full.
+var imageReasons = map[imagebridge.Reason]struct {
+	class, format string
+	code          int
+}{
+	imagebridge.NotFound:   {classImageNotFound, "Image %s could not be found.", 404},
+	imagebridge.Forbidden:  {"ImageNotAuthorized", "Not authorized for image %s.", 403},
+	imagebridge.NotActive:  {"ImageNotActive", "Image %s is not active.", 400},
+	imagebridge.BadFormat:  {classImageUnacceptable, "Image %s is unacceptable: ", 400},
+	imagebridge.BadContent: {classImageUnacceptable, "Image %s is unacceptable: ", 400},
+	imagebridge.NoData:     {classImageUnacceptable, "Image %s is unacceptable: ", 400},
+	imagebridge.Corrupt:    {classImageUnacceptable, "Image %s is unacceptable: ", 400},
+	imagebridge.TooLarge:   {"FlavorDiskSmallerThanImage", "Flavor's disk is too small for image %s: ", 400},
+}
+
+// imageError tells what is wrong with an image, naming it. What is no fault of the image stays what it is.
 func imageError(imageID string, err error) error {
 	if err == nil || remoteOf(err) {
 		return err
 	}
-	switch {
-	case errors.Is(err, errdefs.ErrNotFound):
-		return &Exception{Class: classImageNotFound, Code: 404, Kind: errdefs.ErrInvalid, Cause: err,
-			Message: fmt.Sprintf("Image %s could not be found.", imageID)}
-	case errors.Is(err, errdefs.ErrInvalid), errors.Is(err, errdefs.ErrUnsupported), errors.Is(err, errdefs.ErrConflict):
+	var bridge *imagebridge.Error
+	if errors.As(err, &bridge) {
+		row, ok := imageReasons[bridge.Reason]
+		if !ok {
+			return err
+		}
+		message := fmt.Sprintf(row.format, imageID)
+		if strings.HasSuffix(message, " ") {
+			message += reason(bridge.Err)
+		}
+		return &Exception{Class: row.class, Code: row.code, Kind: errdefs.ErrInvalid, Cause: err, Message: message}
+	}
+	if errors.Is(err, errdefs.ErrInvalid) || errors.Is(err, errdefs.ErrUnsupported) {
 		return &Exception{Class: classImageUnacceptable, Code: 400, Kind: errdefs.ErrInvalid, Cause: err,
 			Message: fmt.Sprintf("Image %s is unacceptable: %s", imageID, reason(err))}
 	}
@@ -176,7 +187,7 @@ var buildClasses = []struct {
 	{verdict: verdictReschedule, plain: true, classes: []string{classResourcesUnavailable}},
 	{verdict: verdictPolicy, plain: true, classes: []string{classGroupAffinity}},
 	{verdict: verdictAbort, plain: true, classes: []string{
-		"FlavorDiskTooSmall", "FlavorDiskSmallerThanImage", "FlavorMemoryTooSmall", "ImageNotActive",
+		"FlavorDiskTooSmall", "FlavorDiskSmallerThanImage", "FlavorMemoryTooSmall", "ImageNotActive", "ImageNotAuthorized",
 		classImageUnacceptable, classImageNotFound, "InvalidDiskInfo", "InvalidDiskFormat",
 		"SignatureVerificationError", "CertificateValidationFailed", "VolumeEncryptionNotSupported",
 		"InvalidInput", "RequestedVRamTooHigh", "InstanceUnacceptable", "OverQuota", classInvalidBDM,
@@ -224,6 +235,10 @@ var kinds = []error{errdefs.ErrInvalid, errdefs.ErrNotFound, errdefs.ErrConflict
 // reason is the text of err without the kind at its end.
 func reason(err error) string {
 	text := err.Error()
+	var remote *rpc.RemoteError
+	if errors.As(err, &remote) {
+		return remote.Message
+	}
 	for _, k := range kinds {
 		if tail := ": " + k.Error(); errors.Is(err, k) && len(text) > len(tail) && text[len(text)-len(tail):] == tail {
 			return text[:len(text)-len(tail)]
@@ -246,7 +261,11 @@ func fault(err error) (code int, message string) {
 		}
 		return code, truncate(e.Message, maxFault)
 	}
-	if _, class := remoteClass(err); class != "" {
+	var remote *rpc.RemoteError
+	if errors.As(err, &remote) {
+		return code, truncate(remote.Message, maxFault)
+	}
+	if remoteOf(err) {
 		return code, truncate(err.Error(), maxFault)
 	}
 	for _, k := range kinds {

@@ -45,6 +45,9 @@ type flavor struct {
 	extraSpecs  map[string]string
 }
 
+// rootBytes is what the root disk has room for, 0 if it has no bound.
+func (f flavor) rootBytes() int64 { return int64(f.rootGB) << 30 }
+
 func (f flavor) usage(volumeBacked bool) usage {
 	u := usage{vcpus: f.vcpus, memoryMB: f.memoryMB, rootGB: f.rootGB, ephemeralGB: f.ephemeralGB, swapMB: f.swapMB}
 	if volumeBacked {

@@ -55,6 +55,13 @@ func (l *lockMap) held() []string {
 	return names
 }
 
+// taken says whether somebody holds the lock of name or waits for it.
+func (l *lockMap) taken(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.locks[name] != nil
+}
+
 // fairLock is a mutex that is handed on in the order of arrival and whose wait ends with
 // a context. Its zero value is unlocked.
 type fairLock struct {

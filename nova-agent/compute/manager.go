@@ -25,7 +25,8 @@ type Images interface {
 	// Ensure makes the layers of an image be here and returns its manifest's digest.
 	// ErrNotFound: Glance has none. ErrInvalid: it is no image that can run, with the
 	// reason. ErrUnavailable: Glance does not answer.
-	Ensure(ctx context.Context, id string, meta json.RawMessage) (digest string, err error)
+	// maxBytes bounds what it may take, packed and unpacked; 0 is no bound.
+	Ensure(ctx context.Context, id string, meta json.RawMessage, maxBytes int64) (digest string, err error)
 	// Delete deletes the record in Glance of a snapshot that will not be made; nil
 	// if there is none.
 	Delete(ctx context.Context, id string) error
@@ -103,6 +104,10 @@ type Manager struct {
 	builds  chan struct{} // places for builds; nil: no limit
 	tracker *tracker
 	service *service
+	late    lateEvents
+	aligner aligner
+	toHeal  []string // of the periodic task alone
+	began   time.Time
 
 	ctx      context.Context // of the goroutines; ends with Close
 	cancel   context.CancelFunc
@@ -133,6 +138,7 @@ func New(o Options) *Manager {
 // as long as ctx does. Messages may be served when it has returned.
 func (m *Manager) Start(ctx context.Context) error {
 	ctx = m.admin(ctx)
+	m.began = time.Now()
 	if err := m.service.waitForConductor(ctx); err != nil {
 		return err
 	}
@@ -148,7 +154,7 @@ func (m *Manager) Start(ctx context.Context) error {
 	if err := m.tracker.update(ctx, true); err != nil {
 		return fmt.Errorf("compute node %s: %w", m.opts.NodeName, err)
 	}
-	m.routine("power events", m.followExits)
+	m.routine("power events", m.followEvents)
 	m.startPeriodic()
 	return nil
 }

@@ -68,8 +68,8 @@ func (m *Manager) methods() map[string]rpc.Handler {
 		"attach_interface":              ef.with(m.attachInterface),
 		"detach_interface":              ef.with(m.detachInterface),
 		"inject_network_info":           f.with(m.injectNetworkInfo),
-		"add_fixed_ip_to_instance":      f.with(m.addFixedIP),
-		"remove_fixed_ip_from_instance": f.with(m.removeFixedIP),
+		"add_fixed_ip_to_instance":      f.with(lacks("add a fixed IP")),
+		"remove_fixed_ip_from_instance": f.with(lacks("remove a fixed IP")),
 
 		// What a container lacks here.
 		"suspend_instance":        ref.with(lacks("suspend")),
@@ -98,9 +98,8 @@ func (m *Manager) methods() map[string]rpc.Handler {
 
 		"reserve_block_device_name": rf.with(refuseVolume),
 		"attach_volume":             ef.with(m.refuseAttachVolume),
-		"detach_volume":             ef.with(refuseVolume),
+		"detach_volume":             ef.with(m.detachVolume),
 		"swap_volume":               ef.with(m.refuseSwapVolume),
-		"remove_volume_connection":  plain.with(refuseVolume),
 		"volume_snapshot_create":    plain.with(lacks("snapshot attached volumes")),
 		"volume_snapshot_delete":    plain.with(lacks("snapshot attached volumes")),
 
@@ -135,8 +134,10 @@ func (m *Manager) methods() map[string]rpc.Handler {
 		"set_host_enabled":              m.setHostEnabled,
 		"cache_images":                  cacheImages,
 		"check_instance_shared_storage": func(context.Context, *rpc.Request) (any, error) { return false, nil },
-		"host_maintenance_mode":         lacksHost("host maintenance mode"),
-		"host_power_action":             lacksHost("host power actions"),
+		// Of a volume that is not here: that is what was asked for.
+		"remove_volume_connection": func(context.Context, *rpc.Request) (any, error) { return nil, nil },
+		"host_maintenance_mode":    lacksHost("host maintenance mode"),
+		"host_power_action":        lacksHost("host power actions"),
 	}
 	for name, o := range operations {
 		table[name] = m.handler(name, o)

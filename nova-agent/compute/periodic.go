@@ -3,140 +3,253 @@ package compute
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
-	"slices"
 	"time"
 
+	"novaagent/engine"
 	"novaagent/engine/errdefs"
 	"novaagent/nova-agent/conductor"
+	"novaagent/nova-agent/objects"
 	"novaagent/nova-agent/rpc"
 )
 
-// periodicTask is one of nova-compute's.
-type periodicTask struct {
-	name  string
-	every time.Duration // 0: never
-	first bool          // run at once
-	run   func(ctx context.Context) error
-}
-
-// Intervals that Nova does not let an operator choose.
+// Intervals that nobody has needed to change.
 const (
-	schedulerInterval  = 120 * time.Second
-	consoleInterval    = 300 * time.Second
-	buildCheckInterval = 60 * time.Second
+	schedulerSyncInterval  = 2 * time.Minute // [DEFAULT]scheduler_instance_sync_interval
+	pendingDeletesInterval = 5 * time.Minute // [DEFAULT]instance_delete_interval
+	buildTimeInterval      = time.Minute
+	// unclaimedDelay is how long after a start the builds are looked for that an
+	// earlier process was told of and lost: by then the messages that waited in the queue
+	// have been taken.
+	unclaimedDelay = 30 * time.Second
+	// taskTimeout bounds one run of a periodic task.
+	taskTimeout = 10 * time.Minute
+	// fuzzyDelay spreads the first runs of the hosts of a cloud (Nova: periodic_fuzzy_delay, 60 s).
+	fuzzyDelay = 20 * time.Second
 )
 
-// startPeriodic begins the periodic tasks (nova/compute/manager.py).
-func (m *Manager) startPeriodic() {
+// periodic is a task that is run again and again. A zero interval switches it off.
+type periodic struct {
+	name     string
+	interval time.Duration
+	first    time.Duration // before the first run
+	run      func(ctx context.Context) error
+}
+
+func (m *Manager) periodics() []periodic {
 	o := m.opts
-	healer := &healer{m: m}
-	for _, t := range []periodicTask{
-		{"report_state", o.ReportInterval, true, m.service.beat},
-		{"update_available_resource", o.UpdateInterval, false, m.updateResources},
-		{"sync_power_states", o.PowerInterval, true, m.syncPowers},
-		{"heal_instance_info_cache", o.HealInterval, false, healer.next},
-		{"sync_scheduler_instance_info", schedulerInterval, false, m.syncScheduler},
-		{"cleanup_running_deleted_instances", o.RunningDeletedInterval, true, m.reapStrays},
-		{"cleanup_expired_console_auth_tokens", consoleInterval, false, m.conductor.CleanExpiredConsoleAuths},
-		{"check_instance_build_time", whenSet(o.BuildTimeout, buildCheckInterval), false, m.failSlowBuilds},
-	} {
-		if t.every > 0 {
-			m.routine(t.name, func(ctx context.Context) { m.repeat(ctx, t) })
+	fuzzy := func(interval time.Duration) time.Duration { return min(interval, rand.N(fuzzyDelay)) }
+	return []periodic{
+		{"report_state", o.ReportInterval, o.ReportInterval, m.service.beat},
+		{"sync_power_states", o.PowerInterval, 0, m.alignAll},
+		{"heal_instance_info_cache", o.HealInterval, fuzzy(o.HealInterval), m.healOne},
+		{"sync_scheduler_instance_info", schedulerSyncInterval, fuzzy(schedulerSyncInterval), m.syncSchedulers},
+		{"cleanup_running_deleted_instances", o.RunningDeletedInterval, 0, m.reapDeleted},
+		{"run_pending_deletes", pendingDeletesInterval, fuzzy(pendingDeletesInterval), m.markCleaned},
+		{"check_instance_build_time", intervalIf(o.BuildTimeout > 0, buildTimeInterval), buildTimeInterval, m.failSlowBuilds},
+	}
+}
+
+func intervalIf(on bool, d time.Duration) time.Duration {
+	if on {
+		return d
+	}
+	return 0
+}
+
+// startPeriodic begins the periodic tasks.
+func (m *Manager) startPeriodic() {
+	for _, p := range m.periodics() {
+		if p.interval <= 0 {
+			continue
 		}
-	}
-	m.routine("update on demand", m.updateOnDemand)
-}
-
-func whenSet(option, interval time.Duration) time.Duration {
-	if option == 0 {
-		return 0
-	}
-	return interval
-}
-
-// repeat runs a task until ctx ends. Unless it is wanted at once it begins at a random time
-// within its interval, so that the nodes of a cloud do not ask in chorus.
-func (m *Manager) repeat(ctx context.Context, t periodicTask) {
-	wait := rand.N(min(t.every, time.Minute))
-	if t.first {
-		wait = 0
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return
-		}
-		m.ran(m.admin(ctx), t.name, t.run)
-		timer.Reset(t.every)
-	}
-}
-
-// ran runs a task once; its error and its panic are logged and end nothing else.
-func (m *Manager) ran(ctx context.Context, name string, run func(ctx context.Context) error) {
-	began := time.Now()
-	err := func() (err error) {
-		defer func() {
-			if p := recover(); p != nil {
-				err = fmt.Errorf("panic: %v", p)
+		m.routine(p.name, func(ctx context.Context) {
+			timer := time.NewTimer(p.first)
+			defer timer.Stop()
+			for {
+				select {
+				case <-timer.C:
+				case <-ctx.Done():
+					return
+				}
+				m.runTask(ctx, p.name, p.run)
+				timer.Reset(p.interval)
 			}
-		}()
-		return run(ctx)
-	}()
+		})
+	}
+	m.routine("update_available_resource", m.updateWhenAsked)
+	m.routine("unclaimed builds", func(ctx context.Context) {
+		select {
+		case <-time.After(unclaimedDelay):
+			m.runTask(ctx, "fail_interrupted_builds", m.failUnclaimed)
+		case <-ctx.Done():
+		}
+	})
+}
+
+// runTask runs a periodic task once. A panic in it is an error of this run.
+func (m *Manager) runTask(ctx context.Context, name string, run func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(m.admin(ctx), taskTimeout)
+	defer cancel()
+	defer m.survive(ctx, name)
+	began := time.Now()
+	err := run(ctx)
+	m.ran(ctx, name, began, err)
+}
+
+func (m *Manager) ran(ctx context.Context, name string, began time.Time, err error) {
+	if ctx.Err() != nil && err != nil {
+		return // it was told to end
+	}
 	if m.opts.Observe.Ran != nil {
 		m.opts.Observe.Ran(name, time.Since(began), err)
 	}
-	if err != nil && ctx.Err() == nil {
+	if err != nil {
 		m.log.WarnContext(ctx, "a periodic task failed", "task", name, "error", err)
 	}
 }
 
-// updateOnDemand brings the node's record up to date soon after a claim or its end; several
-// that come together make one update.
-func (m *Manager) updateOnDemand(ctx context.Context) {
+// updateDelay gathers the changes of several operations into one update of the node.
+const updateDelay = time.Second
+
+// updateWhenAsked writes the compute node: counted anew every UpdateInterval, and soon after
+// operations have changed it.
+func (m *Manager) updateWhenAsked(ctx context.Context) {
+	interval := m.opts.UpdateInterval
+	if interval <= 0 {
+		interval = time.Minute
+	}
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
 	for {
+		recount := false
 		select {
-		case <-m.tracker.kick:
 		case <-ctx.Done():
 			return
+		case <-tick.C:
+			recount = true
+		case <-m.tracker.kick:
+			select {
+			case <-time.After(updateDelay):
+			case <-ctx.Done():
+				return
+			}
+			select { // what came meanwhile is written with it
+			case <-m.tracker.kick:
+			default:
+			}
 		}
-		m.ran(m.admin(ctx), "update_usage", func(ctx context.Context) error { return m.tracker.update(ctx, false) })
+		m.runTask(ctx, "update_available_resource", func(ctx context.Context) error {
+			err := m.tracker.update(ctx, recount)
+			if err == nil && recount {
+				err = m.freeDeleted(ctx)
+			}
+			return err
+		})
 	}
 }
 
-// updateResources counts the instances anew and removes allocations of deleted ones.
-func (m *Manager) updateResources(ctx context.Context) error {
-	return errors.Join(m.tracker.update(ctx, true), m.removeDeadAllocations(ctx))
-}
-
-// removeDeadAllocations deletes what deleted instances hold on this node
+// freeDeleted removes the allocations that deleted instances still have on this node: the API
+// deletes locally while this service is down
 // (nova/compute/resource_tracker.py, _remove_deleted_instances_allocations).
-func (m *Manager) removeDeadAllocations(ctx context.Context) error {
-	all, err := m.placement.ProviderAllocations(ctx, m.tracker.provider())
+func (m *Manager) freeDeleted(ctx context.Context) error {
+	users, err := m.placement.ProviderAllocations(ctx, m.tracker.provider())
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	deleted := rpc.WithRequestContext(ctx, rpc.NewAdminContext().ReadDeleted("yes"))
+	known, err := m.tracker.known(ctx)
+	if err != nil {
+		return err
+	}
 	var errs []error
-	for consumer := range all {
-		inst, err := m.conductor.InstanceByUUID(deleted, consumer)
+	for consumer := range users {
+		if known[consumer] {
+			continue
+		}
+		inst, err := m.conductor.InstanceByUUID(withDeleted(ctx), consumer, []string{}...)
 		switch {
-		case errors.Is(err, errdefs.ErrNotFound):
-			continue // a migration's, or another service's
+		case conductor.IsNotFound(err):
+			// A migration, or an instance whose row is not written yet.
 		case err != nil:
 			errs = append(errs, err)
-		case inst.Deleted.Or(false):
+		case inst.Deleted.Or(false) && !inst.Hidden.Or(false):
+			m.log.InfoContext(m.about(ctx, consumer), "the allocation of a deleted server is removed")
 			errs = append(errs, m.placement.DeleteAllocations(ctx, consumer))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (m *Manager) syncScheduler(ctx context.Context) error {
+// withDeleted is ctx with a request context that sees deleted rows.
+func withDeleted(ctx context.Context) context.Context {
+	rc := rpc.RequestContextFrom(ctx)
+	if rc == nil {
+		rc = rpc.NewAdminContext()
+	}
+	return rpc.WithRequestContext(ctx, rc.ReadDeleted("yes"))
+}
+
+// healOne refreshes the network info of one instance after the other, binds its ports again if
+// somebody has bound them elsewhere, and repairs the container's network.
+func (m *Manager) healOne(ctx context.Context) error {
+	uuid, err := m.nextToHeal(ctx)
+	if err != nil || uuid == "" {
+		return err
+	}
+	ctx = m.about(ctx, uuid)
+	inst, err := m.conductor.InstanceByUUID(ctx, uuid, "system_metadata", "info_cache", "flavor")
+	if conductor.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if inst.Host.Or("") != m.opts.Host || inst.TaskState.Or(taskNone) != taskNone || inst.VMState.Or("") == vmBuilding {
+		return nil
+	}
+	ports := networkInstance(inst)
+	rebind, err := m.neutron.NeedsRebind(ctx, ports, m.opts.Host)
+	if err != nil {
+		return err
+	}
+	if rebind {
+		m.log.InfoContext(ctx, "ports are bound to this host again")
+		if err := m.neutron.Rebind(ctx, ports, m.opts.Host, nil); err != nil {
+			return err
+		}
+	}
+	vifs, err := m.neutron.Heal(ctx, ports)
+	if err != nil {
+		return err
+	}
+	return m.applyNetwork(ctx, uuid, vifs, true)
+}
+
+// nextToHeal is the next instance of a round through all of this host.
+func (m *Manager) nextToHeal(ctx context.Context) (string, error) {
+	if len(m.toHeal) == 0 {
+		instances, err := m.conductor.Replica().InstancesByHost(ctx, []string{}...)
+		if err != nil {
+			return "", err
+		}
+		for _, i := range instances {
+			if i.VMState.Or("") != vmBuilding && i.TaskState.Or(taskNone) == taskNone {
+				m.toHeal = append(m.toHeal, i.UUID.Value())
+			}
+		}
+	}
+	if len(m.toHeal) == 0 {
+		return "", nil
+	}
+	next := m.toHeal[0]
+	m.toHeal = m.toHeal[1:]
+	return next, nil
+}
+
+func (m *Manager) syncSchedulers(ctx context.Context) error {
 	uuids, err := m.conductor.InstanceUUIDsByHost(ctx)
 	if err != nil {
 		return err
@@ -144,64 +257,90 @@ func (m *Manager) syncScheduler(ctx context.Context) error {
 	return m.conductor.SyncInstanceInfo(ctx, uuids)
 }
 
-// failSlowBuilds puts instances into error that build for longer than they may.
-func (m *Manager) failSlowBuilds(ctx context.Context) error {
-	building, err := m.conductor.InstancesByFilters(ctx, map[string]any{"vm_state": vmBuilding, "host": m.opts.Host})
+// reapDeleted removes containers whose instances the API has deleted while this service was
+// down (nova/compute/manager.py, _cleanup_running_deleted_instances, action reap).
+func (m *Manager) reapDeleted(ctx context.Context) error {
+	var uuids []string
+	for _, c := range m.engine.List() {
+		if uuid, ok := instanceOf(c.Spec.Name); ok && c.Spec.Owner == engine.OwnerNova {
+			uuids = append(uuids, uuid)
+		}
+	}
+	if len(uuids) == 0 {
+		return nil
+	}
+	deleted, err := m.conductor.InstancesByFilters(withDeleted(ctx),
+		map[string]any{"uuid": uuids, "deleted": true, "soft_deleted": false}, "info_cache")
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, inst := range building {
-		if created, ok := inst.CreatedAt.Get(); ok && time.Since(created) > m.opts.BuildTimeout {
-			m.log.WarnContext(m.about(ctx, inst.UUID.Value()), "the server builds for too long and is set to error")
-			errs = append(errs, m.setError(ctx, inst))
+	for _, inst := range deleted {
+		errs = append(errs, m.reap(ctx, inst))
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Manager) reap(ctx context.Context, inst *objects.Instance) error {
+	uuid := inst.UUID.Value()
+	ctx = m.about(ctx, uuid)
+	unlock, err := m.locks.lock(ctx, uuid)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	m.log.InfoContext(ctx, "the container of a deleted server is removed")
+	if err := m.removeContainer(ctx, uuid); err != nil {
+		return err
+	}
+	if err := m.neutron.Deallocate(withDeleted(ctx), networkInstance(inst), nil); err != nil && !conductor.IsNotFound(err) {
+		return err
+	}
+	m.tracker.settle(ctx, inst, false)
+	if err := m.placement.DeleteAllocations(ctx, uuid); err != nil {
+		return err
+	}
+	return m.forget(uuid)
+}
+
+// markCleaned tells Nova that nothing is left of the deleted instances of this host.
+func (m *Manager) markCleaned(ctx context.Context) error {
+	ctx = withDeleted(ctx)
+	list, err := m.conductor.Replica().InstancesByFilters(ctx,
+		map[string]any{"deleted": true, "soft_deleted": false, "host": m.opts.Host, "cleaned": false}, "system_metadata")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, inst := range list {
+		if err := m.removeContainer(ctx, inst.UUID.Value()); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		inst.Cleaned.Set(true)
+		if err := m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{}); err != nil && !conductor.IsNotFound(err) {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// healer reads the network info of one instance at a time anew from Neutron, which
-// repairs what a lost network-changed event left behind.
-type healer struct {
-	m    *Manager
-	todo []string
-}
-
-func (h *healer) next(ctx context.Context) error {
-	if len(h.todo) == 0 {
-		uuids, err := h.m.conductor.InstanceUUIDsByHost(ctx)
-		if err != nil {
-			return err
-		}
-		slices.Sort(uuids)
-		h.todo = uuids
-	}
-	if len(h.todo) == 0 {
-		return nil
-	}
-	uuid := h.todo[0]
-	h.todo = h.todo[1:]
-	ctx = h.m.about(ctx, uuid)
-	inst, err := h.m.conductor.InstanceByUUID(ctx, uuid, "info_cache")
-	if conductor.IsNotFound(err) {
-		return nil
-	}
+// failSlowBuilds gives up builds that take longer than [DEFAULT]instance_build_timeout.
+func (m *Manager) failSlowBuilds(ctx context.Context) error {
+	list, err := m.conductor.Replica().InstancesByFilters(ctx, map[string]any{"vm_state": vmBuilding, "host": m.opts.Host}, []string{}...)
 	if err != nil {
 		return err
 	}
-	if inst.TaskState.Or(taskNone) != taskNone || slices.Contains([]string{vmBuilding, vmError, vmDeleted}, inst.VMState.Or("")) {
-		return nil
-	}
-	if wrong, err := h.m.neutron.NeedsRebind(ctx, networkInstance(inst), h.m.opts.Host); err != nil {
-		return err
-	} else if wrong {
-		if err := h.m.neutron.Rebind(ctx, networkInstance(inst), h.m.opts.Host, nil); err != nil {
-			return err
+	var errs []error
+	for _, inst := range list {
+		if time.Since(inst.CreatedAt.Or(time.Now())) > m.opts.BuildTimeout {
+			m.log.WarnContext(m.about(ctx, inst.UUID.Value()), "the build takes too long and is given up")
+			inst.VMState.Set(vmError)
+			err := m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{})
+			if err != nil && !conductor.IsNotFound(err) {
+				errs = append(errs, err)
+			}
 		}
 	}
-	vifs, err := h.m.neutron.Heal(ctx, networkInstance(inst))
-	if err != nil {
-		return err
-	}
-	return h.m.replug(ctx, uuid, vifs)
+	return errors.Join(errs...)
 }

@@ -2,292 +2,415 @@ package compute
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
+	"sync"
 
-	"novaagent/engine"
-	"novaagent/engine/errdefs"
+	"novaagent/engine/store"
 	"novaagent/nova-agent/conductor"
+	"novaagent/nova-agent/neutron"
 	"novaagent/nova-agent/objects"
 )
 
-// reconcile repairs what a crash or a reboot left (nova/compute/manager.py, init_host). What
-// goes wrong with one instance does not stop the others.
-func (m *Manager) reconcile(ctx context.Context) error {
-	here, err := m.conductor.InstancesByHost(ctx, "info_cache", "metadata", "system_metadata", "flavor", "numa_topology")
-	if err != nil {
-		return fmt.Errorf("the instances of host %s: %w", m.opts.Host, err)
+// intentBuild is the kind of the intents of builds.
+const intentBuild = "nova-build"
+
+// buildDetail is what settling a build needs when its message is gone.
+type buildDetail struct {
+	RequestID string
+	ProjectID string
+	// Ports that the user made; they are unbound, not deleted.
+	Ports []string `json:",omitempty"`
+}
+
+// networks are the ports as Neutron's client wants to know them.
+func (d buildDetail) networks() []neutron.NetworkRequest {
+	var out []neutron.NetworkRequest
+	for _, id := range d.Ports {
+		out = append(out, neutron.NetworkRequest{PortID: id})
 	}
-	building, err := m.interrupted()
+	return out
+}
+
+// repairs is how many instances are repaired at a time.
+const repairs = 4
+
+// reconcile brings Nova's record, the intents and the containers together as the service starts
+// (nova/compute/manager.py, init_host). What takes long goes on behind it. An instance that
+// cannot be repaired stops no other.
+func (m *Manager) reconcile(ctx context.Context) error {
+	instances, err := m.conductor.InstancesByHost(ctx, "info_cache", "metadata", "system_metadata", "flavor")
+	if err != nil {
+		return fmt.Errorf("instances of host %s: %w", m.opts.Host, err)
+	}
+	gone, err := m.destroyEvacuated(ctx)
 	if err != nil {
 		return err
 	}
-	for _, inst := range here {
-		uuid := inst.UUID.Value()
-		began := building[uuid]
-		delete(building, uuid)
-		m.repairInstance(m.about(ctx, uuid), inst, began)
+	intents, err := m.buildIntents()
+	if err != nil {
+		return err
 	}
-	// Builds whose instance does not name this host: cut short before the claim, or
-	// rescheduled and not forgotten.
-	for uuid := range building {
-		m.repairUnclaimed(m.about(ctx, uuid), uuid)
+	var wg sync.WaitGroup
+	places := make(chan struct{}, repairs)
+	for _, inst := range instances {
+		if gone[inst.UUID.Value()] {
+			continue
+		}
+		detail, building := intents[inst.UUID.Value()]
+		delete(intents, inst.UUID.Value())
+		places <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-places }()
+			defer m.survive(ctx, "reconcile")
+			m.repair(m.about(ctx, inst.UUID.Value()), inst, building, detail)
+		})
 	}
-	if err := m.conductor.UpdateInstanceInfo(ctx, here...); err != nil {
-		m.log.WarnContext(ctx, "the schedulers were not told", "error", err)
+	wg.Wait()
+	for uuid, detail := range intents {
+		if err := m.settleBuild(m.about(ctx, uuid), uuid, detail); err != nil {
+			m.log.ErrorContext(m.about(ctx, uuid), "a build that was cut short is not undone as a whole", "error", err)
+		}
+	}
+	m.dropAttempts(ctx, instances)
+	if len(instances) > 0 {
+		if err := m.conductor.UpdateInstanceInfo(ctx, instances...); err != nil {
+			m.log.WarnContext(ctx, "the schedulers were not told", "error", err)
+		}
 	}
 	return nil
 }
 
-// interrupted are the instances whose build an earlier process had begun.
-func (m *Manager) interrupted() (map[string]bool, error) {
-	intents, err := m.db.Intents()
+// buildIntents are the builds that an earlier process did not see to their end.
+func (m *Manager) buildIntents() (map[string]buildDetail, error) {
+	all, err := m.db.Intents()
 	if err != nil {
 		return nil, err
 	}
-	building := map[string]bool{}
-	for _, intent := range intents {
-		if intent.Kind == "build" {
-			building[intent.ID] = true
+	found := map[string]buildDetail{}
+	for _, i := range all {
+		if i.Kind != intentBuild {
+			continue
+		}
+		var d buildDetail
+		if err := json.Unmarshal(i.Detail, &d); err != nil {
+			m.log.Warn("an intent's detail cannot be read", "instance_uuid", i.ID, "error", err)
+		}
+		found[i.ID] = d
+	}
+	return found, nil
+}
+
+// destroyEvacuated removes the containers of instances that were moved to another host while this one was
+// taken for dead. It tells which they are. Nothing of an instance whose row says
+// that it is here is touched.
+func (m *Manager) destroyEvacuated(ctx context.Context) (map[string]bool, error) {
+	migrations, err := m.conductor.MigrationsByFilters(withDeleted(ctx), map[string]any{
+		"source_compute": m.opts.Host, "migration_type": "evacuation",
+		"status": []string{"accepted", "pre-migrating", "done"},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("evacuations from host %s: %w", m.opts.Host, err)
+	}
+	gone := map[string]bool{}
+	for _, mig := range migrations {
+		uuid := mig.InstanceUUID.Or("")
+		ctx := m.about(ctx, uuid)
+		if err := m.destroyMoved(ctx, uuid, mig); err != nil {
+			m.log.ErrorContext(ctx, "what an evacuated server left here is not removed", "error", err)
+		}
+		gone[uuid] = true
+	}
+	return gone, nil
+}
+
+func (m *Manager) destroyMoved(ctx context.Context, uuid string, mig *objects.Migration) error {
+	if _, err := m.engine.Inspect(containerID(uuid)); err == nil {
+		m.log.InfoContext(ctx, "the server was evacuated; its container here is removed")
+		if err := m.removeContainer(ctx, uuid); err != nil {
+			return err
 		}
 	}
-	return building, nil
-}
-
-// starts are the repairs that start a process: they may have to wait for an event, which
-// comes only when messages are served.
-var starts = []repair{repairRebootSoft, repairRebootHard, repairStart, repairPlugAndResume}
-
-func (m *Manager) repairInstance(ctx context.Context, inst *objects.Instance, building bool) {
-	defer m.survive(ctx, "repair")
-	d := m.decision(inst, building)
-	if slices.Contains(starts, d.repair) {
-		m.background(ctx, "repair", func(ctx context.Context) { m.repairNow(ctx, inst, building, d) })
-		return
+	inst, err := m.conductor.InstanceByUUID(ctx, uuid, []string{}...)
+	if conductor.IsNotFound(err) {
+		return nil // deleted, with its allocations
 	}
-	m.repairNow(ctx, inst, building, d)
+	if err != nil {
+		return err
+	}
+	if inst.Host.Or("") != m.opts.Host {
+		if err := m.placement.RemoveProvider(ctx, uuid, m.tracker.provider()); err != nil {
+			return err
+		}
+	}
+	mig.Status.Set("completed")
+	return m.conductor.SaveMigration(ctx, mig)
 }
 
-func (m *Manager) decision(inst *objects.Instance, building bool) decided {
-	return decide(found{
-		vmState: inst.VMState.Or(""), taskState: inst.TaskState.Or(taskNone), dbPower: power(inst.PowerState.Or(0)),
-		power: m.power(inst.UUID.Value()), building: building, resume: m.opts.ResumeGuests,
-	})
-}
-
-func (m *Manager) repairNow(ctx context.Context, inst *objects.Instance, building bool, d decided) {
+// repair does with an instance what decide says.
+func (m *Manager) repair(ctx context.Context, inst *objects.Instance, building bool, detail buildDetail) {
 	uuid := inst.UUID.Value()
-	unlock, err := m.locks.lock(ctx, uuid)
+	d := decide(found{
+		vmState: inst.VMState.Or(""), taskState: inst.TaskState.Or(taskNone),
+		dbPower: power(inst.PowerState.Or(0)), power: m.power(uuid), building: building, resume: m.opts.ResumeGuests,
+	})
+	if d.repair != repairPlug && d.repair != repairNothing || d.clearTask {
+		m.log.InfoContext(ctx, "the server is repaired", "repair", string(d.repair), "vm_state", inst.VMState.Or(""),
+			"task_state", inst.TaskState.Or(taskNone), "power_state", m.power(uuid).String())
+	}
+	if err := m.carryOut(ctx, inst, d, detail); err != nil && !conductor.IsDeleting(err) {
+		m.log.ErrorContext(ctx, "the server is not repaired", "repair", string(d.repair), "error", err)
+	}
+	if building && d.repair != repairFailBuild {
+		// The build had come to its end but for the intent's, or the deletion ends it.
+		if d.repair == repairDelete {
+			return
+		}
+		if err := m.endIntents(uuid); err != nil {
+			m.log.ErrorContext(ctx, "an intent is not ended", "error", err)
+		}
+	}
+}
+
+func (m *Manager) carryOut(ctx context.Context, inst *objects.Instance, d decided, detail buildDetail) error {
+	uuid := inst.UUID.Value()
+	if d.clearTask {
+		setTask(inst, taskNone)
+		if err := m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{}); err != nil {
+			return err
+		}
+	}
+	settle := func(vmState string) error {
+		inst.VMState.Set(vmState)
+		setTask(inst, taskNone)
+		inst.PowerState.Set(int64(m.power(uuid)))
+		return m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{})
+	}
+	// The long ones wait for Neutron's events, which come when messages are served.
+	later := func(method string, o operation, raw map[string]json.RawMessage) error {
+		m.background(ctx, method, func(ctx context.Context) {
+			_, _ = m.do(ctx, o, &call{args: &args{raw: raw}, method: method, inst: inst}) // do logs
+		})
+		return nil
+	}
+	switch d.repair {
+	case repairFinishDeletion:
+		return m.completeDeletion(ctx, inst)
+	case repairDelete:
+		m.background(ctx, "delete", func(ctx context.Context) { m.deleteAgain(ctx, inst) })
+		return nil
+	case repairFailBuild:
+		return m.failInterrupted(ctx, inst, detail)
+	case repairFail:
+		return m.setError(ctx, inst)
+	case repairActive:
+		return settle(vmActive)
+	case repairPaused:
+		return settle(vmPaused)
+	case repairUnpause:
+		return later("unpause_instance", ref.with(m.unpause), nil)
+	case repairStop:
+		return later("stop_instance", refl.with(m.stop), nil)
+	case repairStart:
+		return later("start_instance", ref.with(m.start), nil)
+	case repairRebootSoft, repairRebootHard:
+		kind := rebootSoft
+		if d.repair == repairRebootHard {
+			kind = rebootHard
+		}
+		return m.rebootAgain(ctx, inst, kind, later)
+	case repairPlugAndResume:
+		m.background(ctx, "resume", func(ctx context.Context) { m.resume(ctx, inst) })
+		return nil
+	case repairPlug:
+		return m.plugAgain(ctx, inst)
+	}
+	return nil
+}
+
+// rebootAgain takes up a reboot. One that began softly and has to go on hard gets a task
+// that the hard one expects.
+func (m *Manager) rebootAgain(ctx context.Context, inst *objects.Instance, kind string,
+	later func(string, operation, map[string]json.RawMessage) error) error {
+	pending := taskRebootPending
+	if kind == rebootHard {
+		pending = taskRebootPendingHard
+	}
+	if inst.TaskState.Or(taskNone) != pending {
+		setTask(inst, pending)
+		if err := m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{}); err != nil {
+			return err
+		}
+	}
+	return later("reboot_instance", refl.with(m.reboot), map[string]json.RawMessage{"reboot_type": json.RawMessage(`"` + kind + `"`)})
+}
+
+// deleteAgain takes up a deletion that was cut short.
+func (m *Manager) deleteAgain(ctx context.Context, inst *objects.Instance) {
+	unlock, err := m.locks.lock(ctx, inst.UUID.Value())
 	if err != nil {
 		return
 	}
 	defer unlock()
-	if d.repair != repairNothing || d.clearTask {
-		m.log.InfoContext(ctx, "repair", "vm_state", inst.VMState.Or(""), "task_state", inst.TaskState.Or(""), "repair", d.repair)
+	bdms, err := m.conductor.BlockDeviceMappings(ctx, inst.UUID.Value())
+	if err == nil {
+		err = m.delete(ctx, inst, bdms.Objects.Or(nil))
 	}
-	if d.clearTask {
-		setTask(inst, taskNone)
-		if err := m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{}); err != nil {
-			m.log.ErrorContext(ctx, "the task_state was not cleared", "error", err)
-			return
-		}
-	}
-	if err := m.repairs(d.repair)(ctx, inst); err != nil {
-		m.log.ErrorContext(ctx, "the repair failed", "repair", d.repair, "error", err)
-		m.recordFault(ctx, uuid, err)
-		if d.repair != repairPlug && d.repair != repairNothing {
-			if err := m.setError(ctx, inst); err != nil {
-				m.log.ErrorContext(ctx, "the state was not saved", "error", err)
-			}
-		}
-		return
-	}
-	if building && d.repair != repairFailBuild && d.repair != repairDelete && d.repair != repairFinishDeletion {
-		// The build had ended, but for its intent.
-		if err := m.endBuildIntent(uuid); err != nil {
-			m.log.ErrorContext(ctx, "a build's intent was not ended", "error", err)
-		}
+	if err != nil {
+		m.log.ErrorContext(ctx, "the deletion that was cut short failed again", "error", err)
 	}
 }
 
-func (m *Manager) endBuildIntent(uuid string) error {
+// failInterrupted ends a build whose process died: everything it made is taken back, and the
+// user is told.
+func (m *Manager) failInterrupted(ctx context.Context, inst *objects.Instance, detail buildDetail) error {
+	uuid := inst.UUID.Value()
+	if inst.VMState.Or("") != vmError { // else the user knows already
+		m.recordFault(ctx, uuid, buildAbort(uuid, "nova-agent was restarted while it was building; please try again", nil))
+	}
+	err := errors.Join(m.removeContainer(ctx, uuid), m.neutron.Deallocate(ctx, networkInstance(inst), detail.networks()))
+	if err != nil {
+		// The host stays in the row, so that the user's delete comes here and finds the rest.
+		return errors.Join(err, m.setError(ctx, inst))
+	}
+	if err := m.failInstance(ctx, inst); err != nil {
+		return err
+	}
+	if err := m.placement.DeleteAllocations(ctx, uuid); err != nil {
+		return err
+	}
+	return m.endIntents(uuid)
+}
+
+// endIntents closes the intents about an instance.
+func (m *Manager) endIntents(uuid string) error {
 	intents, err := m.db.Intents()
 	if err != nil {
 		return err
 	}
-	for _, intent := range intents {
-		if intent.Kind == "build" && intent.ID == uuid {
-			return intent.End()
-		}
-	}
-	return nil
-}
-
-// repairs is what each repair does.
-func (m *Manager) repairs(r repair) func(context.Context, *objects.Instance) error {
-	state := func(vmState string) func(context.Context, *objects.Instance) error {
-		return func(ctx context.Context, inst *objects.Instance) error {
-			inst.VMState.Set(vmState)
-			inst.PowerState.Set(int64(m.power(inst.UUID.Value())))
-			setTask(inst, taskNone)
-			return m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{})
-		}
-	}
-	again := func(method string, run func(context.Context, *call) (any, error), extra map[string]string) func(context.Context, *objects.Instance) error {
-		return func(ctx context.Context, inst *objects.Instance) error {
-			c := &call{args: &args{}, method: method, inst: inst}
-			if err := c.setStrings(extra); err != nil {
-				return err
-			}
-			_, err := run(ctx, c)
-			return err
-		}
-	}
-	switch r {
-	case repairFailBuild:
-		return m.failInterruptedBuild
-	case repairFail:
-		return m.setError
-	case repairDelete:
-		return func(ctx context.Context, inst *objects.Instance) error {
-			bdms, err := m.conductor.BlockDeviceMappings(ctx, inst.UUID.Value())
-			if err != nil {
-				return err
-			}
-			return m.delete(ctx, inst, bdms.Objects.Or(nil))
-		}
-	case repairFinishDeletion:
-		return func(ctx context.Context, inst *objects.Instance) error {
-			if err := m.removeContainer(ctx, inst.UUID.Value()); err != nil {
-				return err
-			}
-			return m.completeDeletion(ctx, inst)
-		}
-	case repairRebootSoft:
-		return again("reboot_instance", m.reboot, map[string]string{"reboot_type": rebootSoft})
-	case repairRebootHard:
-		return again("reboot_instance", m.reboot, map[string]string{"reboot_type": rebootHard})
-	case repairActive:
-		return state(vmActive)
-	case repairPaused:
-		return state(vmPaused)
-	case repairUnpause:
-		return again("unpause_instance", m.unpause, nil)
-	case repairStop:
-		return again("stop_instance", m.stop, nil)
-	case repairStart:
-		return again("start_instance", m.start, nil)
-	case repairPlug:
-		return m.plugAgain
-	case repairPlugAndResume:
-		return func(ctx context.Context, inst *objects.Instance) error {
-			if err := m.powerOn(ctx, inst); err != nil {
-				return err
-			}
-			return state(vmActive)(ctx, inst)
-		}
-	}
-	return func(context.Context, *objects.Instance) error { return nil }
-}
-
-// plugAgain makes sure that a container that runs has its endpoints. One that does not gets
-// them when it is started.
-func (m *Manager) plugAgain(ctx context.Context, inst *objects.Instance) error {
-	vifs, err := cachedNetwork(inst)
-	if err != nil {
-		return err
-	}
-	container, err := m.engine.Inspect(containerID(inst.UUID.Value()))
-	if err != nil || !container.State.Live() {
-		return nil
-	}
-	return m.replug(ctx, inst.UUID.Value(), vifs)
-}
-
-// failInterruptedBuild undoes a build that a crash cut short and says so. The instance
-// stays this host's, so that its deletion comes here.
-func (m *Manager) failInterruptedBuild(ctx context.Context, inst *objects.Instance) error {
-	uuid := inst.UUID.Value()
-	undone := errors.Join(
-		m.removeContainer(ctx, uuid),
-		m.neutron.Deallocate(ctx, networkInstance(inst), nil),
-	)
-	m.recordFault(ctx, uuid, &Exception{Class: classBuildAbort, Code: 500, Kind: errdefs.ErrUnavailable,
-		Message: fmt.Sprintf("Build of instance %s aborted: nova-agent was restarted meanwhile", uuid)})
-	inst.VMState.Set(vmError)
-	inst.PowerState.Set(int64(powerNoState))
-	setTask(inst, taskNone)
-	if err := m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{}); err != nil && !conductor.IsDeleting(err) {
-		return errors.Join(undone, err)
-	}
-	if undone != nil {
-		return undone
-	}
-	return m.endBuildIntent(uuid)
-}
-
-// repairUnclaimed is for an instance whose build had begun here but which is not this host's.
-func (m *Manager) repairUnclaimed(ctx context.Context, uuid string) {
-	defer m.survive(ctx, "repair")
-	inst, err := m.conductor.InstanceByUUID(ctx, uuid, "info_cache", "system_metadata", "flavor")
-	switch {
-	case conductor.IsNotFound(err):
-		err = m.settleBuild(ctx, uuid)
-	case err != nil:
-	case inst.Host.Or("") != "" && inst.Host.Or("") != m.opts.Host:
-		// Another host has it, with its ports: only the container is ours to remove.
-		if err = m.removeContainer(ctx, uuid); err == nil {
-			err = m.endBuildIntent(uuid)
-		}
-	case inst.VMState.Or("") == vmBuilding && inst.TaskState.Or(taskNone) != taskScheduling:
-		err = errors.Join(m.failInterruptedBuild(ctx, inst), m.placement.DeleteAllocations(ctx, uuid))
-	default:
-		if err = m.removeContainer(ctx, uuid); err == nil {
-			err = m.endBuildIntent(uuid)
-		}
-	}
-	if err != nil {
-		m.log.ErrorContext(ctx, "an interrupted build was not undone", "error", err)
-	}
-}
-
-// strays are containers of instances that Nova does not know any more: deleted while this host
-// was away (the API does that without a message). Reaped as
-// _cleanup_running_deleted_instances does.
-func (m *Manager) reapStrays(ctx context.Context) error {
 	var errs []error
-	for _, c := range m.engine.List() {
-		uuid, ours := instanceOf(c.Spec.Name)
-		if c.Spec.Owner != engine.OwnerNova || !ours {
-			continue
-		}
-		inst, err := m.conductor.InstanceByUUID(ctx, uuid)
-		switch {
-		case conductor.IsNotFound(err):
-		case err != nil:
-			errs = append(errs, err)
-			continue
-		case inst.Host.Or("") == m.opts.Host || inst.Host.Or("") == "" && inst.VMState.Or("") != vmError:
-			continue
-		}
-		if err := m.reap(m.about(ctx, uuid), uuid); err != nil {
-			errs = append(errs, err)
+	for _, i := range intents {
+		if i.Kind == intentBuild && i.ID == uuid {
+			errs = append(errs, i.End())
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (m *Manager) reap(ctx context.Context, uuid string) error {
-	unlock, err := m.locks.lock(ctx, uuid)
+// resume starts a server that ran before the machine went down ([DEFAULT]resume_guests_state_on_host_boot).
+func (m *Manager) resume(ctx context.Context, inst *objects.Instance) {
+	unlock, err := m.locks.lock(ctx, inst.UUID.Value())
+	if err != nil {
+		return
+	}
+	defer unlock()
+	if err := m.powerOn(ctx, inst); err != nil {
+		m.log.ErrorContext(ctx, "the server did not start with its host", "error", err)
+		if err := m.setError(ctx, inst); err != nil {
+			m.log.ErrorContext(ctx, "the server was not set to error", "error", err)
+		}
+		return
+	}
+	if err := m.align(ctx, inst); err != nil {
+		m.log.WarnContext(ctx, "the power state was not recorded", "error", err)
+	}
+}
+
+// plugAgain repairs the network of a container that is there. A port that is not bound here any
+// more leaves the rest as it is; healOne binds it again.
+func (m *Manager) plugAgain(ctx context.Context, inst *objects.Instance) error {
+	if m.power(inst.UUID.Value()).off() {
+		return nil // it is plugged when it starts
+	}
+	vifs, err := cachedNetwork(inst)
 	if err != nil {
 		return err
 	}
-	defer unlock()
-	// A build may have begun while the lock was waited for.
-	if building, err := m.interrupted(); err != nil || building[uuid] {
+	return m.applyNetwork(ctx, inst.UUID.Value(), vifs, true)
+}
+
+// settleBuild undoes what was begun to build for an instance that is not recorded as being
+// here: the process died, or an undo failed.
+func (m *Manager) settleBuild(ctx context.Context, uuid string, detail buildDetail) error {
+	inst, err := m.conductor.InstanceByUUID(withDeleted(ctx), uuid, "info_cache", "system_metadata", "flavor")
+	switch {
+	case conductor.IsNotFound(err):
+		inst = &objects.Instance{}
+		inst.UUID.Load(uuid)
+		inst.ProjectID.Load(detail.ProjectID)
+		inst.Deleted.Load(true)
+	case err != nil:
 		return err
 	}
-	m.log.WarnContext(ctx, "Nova does not have this instance on this host any more: its container is removed")
-	return errors.Join(m.removeContainer(ctx, uuid), m.forget(uuid))
+	host := inst.Host.Or("")
+	switch {
+	case host != "" && host != m.opts.Host:
+		// Its ports are that host's now.
+		return errors.Join(m.removeContainer(ctx, uuid), m.endIntents(uuid))
+	case !inst.Deleted.Or(false):
+		return m.failInterrupted(ctx, inst, detail)
+	}
+	err = errors.Join(m.removeContainer(ctx, uuid), m.neutron.Deallocate(withDeleted(ctx), networkInstance(inst), detail.networks()))
+	if err != nil {
+		return err
+	}
+	if err := m.placement.DeleteAllocations(ctx, uuid); err != nil {
+		return err
+	}
+	return m.endIntents(uuid)
+}
+
+// dropAttempts forgets the builds of instances that are not here any more.
+func (m *Manager) dropAttempts(ctx context.Context, here []*objects.Instance) {
+	attempts, err := store.List[string](m.db, kindAttempt)
+	if err != nil {
+		m.log.WarnContext(ctx, "the record of earlier builds cannot be read", "error", err)
+	}
+	for _, inst := range here {
+		delete(attempts, inst.UUID.Value())
+	}
+	for uuid := range attempts {
+		if err := store.DeleteLazy(m.db, kindAttempt, uuid); err != nil {
+			m.log.WarnContext(ctx, "an earlier build is not forgotten", "instance_uuid", uuid, "error", err)
+		}
+	}
+}
+
+// failUnclaimed fails the builds that were sent to this host and lost before they were taken on: the
+// scheduler has claimed room for them here, and nobody builds them
+// (nova/compute/manager.py, _error_out_instances_whose_build_was_interrupted).
+func (m *Manager) failUnclaimed(ctx context.Context) error {
+	users, err := m.placement.ProviderAllocations(ctx, m.tracker.provider())
+	if err != nil {
+		return err
+	}
+	var uuids []string
+	known, err := m.tracker.known(ctx)
+	if err != nil {
+		return err
+	}
+	for consumer := range users {
+		if !known[consumer] {
+			uuids = append(uuids, consumer)
+		}
+	}
+	if len(uuids) == 0 {
+		return nil
+	}
+	lost, err := m.conductor.InstancesByFilters(ctx, map[string]any{"vm_state": vmBuilding, "uuid": uuids}, "info_cache", "flavor", "system_metadata")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, inst := range lost {
+		uuid := inst.UUID.Value()
+		if inst.Host.Or("") != "" || m.locks.taken(uuid) || inst.CreatedAt.Or(m.began).After(m.began) {
+			continue // elsewhere, waiting here for its turn, or asked for since
+		}
+		ctx := m.about(ctx, uuid)
+		m.log.WarnContext(ctx, "a build that was sent to this host was lost when it restarted")
+		errs = append(errs, m.failInterrupted(ctx, inst, buildDetail{}))
+	}
+	return errors.Join(errs...)
 }

@@ -455,3 +455,20 @@ func diskGB(path string) (total, free int64, err error) {
 
 // provider is the UUID of the node's resource provider.
 func (t *tracker) provider() string { return t.uuid }
+
+// known are the instances that the tracker counts: recorded here, or being built.
+func (t *tracker) known(ctx context.Context) (map[string]bool, error) {
+	unlock, err := t.lock.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	known := map[string]bool{}
+	for uuid := range t.ledger.instances {
+		known[uuid] = true
+	}
+	for uuid := range t.claimed {
+		known[uuid] = true
+	}
+	return known, nil
+}

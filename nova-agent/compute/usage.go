@@ -1,7 +1,6 @@
 package compute
 
 import (
-	"maps"
 	"strconv"
 	"strings"
 )
@@ -135,5 +134,3 @@ func failedBuildsOf(stats map[string]string) int {
 	}
 	return n
 }
-
-func sameStats(a, b map[string]string) bool { return maps.Equal(a, b) }

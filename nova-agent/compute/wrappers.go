@@ -73,7 +73,11 @@ func (m *Manager) do(ctx context.Context, o operation, c *call) (result any, err
 		}
 		defer unlock()
 	}
-	return o.run(ctx, c)
+	result, err = o.run(ctx, c)
+	if err == nil {
+		m.watchPower(c.inst)
+	}
+	return result, err
 }
 
 // about puts an instance into the log records and the request ID into the REST requests of ctx.
@@ -85,19 +89,21 @@ func (m *Manager) about(ctx context.Context, uuid string) context.Context {
 	return ctx
 }
 
-func (m *Manager) operated(ctx context.Context, operation string, took time.Duration, err error) {
+func (m *Manager) operated(ctx context.Context, operation string, took time.Duration, err error, more ...any) {
 	if m.opts.Observe.Operated != nil {
 		m.opts.Observe.Operated(operation, took, err)
 	}
-	took = took.Round(time.Millisecond)
+	attrs := append([]any{"operation", operation, "took", took.Round(time.Millisecond)}, more...)
 	var known *Exception
 	switch {
 	case err == nil:
-		m.log.InfoContext(ctx, "done", "operation", operation, "took", took)
+		m.log.InfoContext(ctx, "done", attrs...)
+	case disappeared(err):
+		m.log.InfoContext(ctx, "the server was deleted meanwhile", append(attrs, "error", err)...)
 	case errors.As(err, &known) && known.Cause != nil:
-		m.log.ErrorContext(ctx, "failed", "operation", operation, "took", took, "error", err, "cause", known.Cause)
+		m.log.ErrorContext(ctx, "failed", append(attrs, "error", err, "cause", known.Cause)...)
 	default:
-		m.log.ErrorContext(ctx, "failed", "operation", operation, "took", took, "error", err)
+		m.log.ErrorContext(ctx, "failed", append(attrs, "error", err)...)
 	}
 }
 
