@@ -14,7 +14,11 @@ def boot(d):
     url = NOVA + "/servers"
     old = d.find(url, "servers", name="^%s$" % NAME)
     if old:
-        return d.get("%s/%s" % (url, old["id"]))["server"], None
+        server = d.get("%s/%s" % (url, old["id"]))["server"]
+        if server["status"] == "ACTIVE":
+            return server, None
+        d.delete("%s/%s" % (url, old["id"]))      # of an earlier run that failed
+        wait("the old %s to be deleted" % NAME, 120, lambda: not d.find(url, "servers", name="^%s$" % NAME))
     flavor = [f for f in d.get(NOVA + "/flavors")["flavors"] if f["name"] == "c1.tiny"][0]
     net = d.find(NEUTRON + "/networks", "networks", name="private")
     image = d.find(GLANCE + "/images", "images", name="web")
