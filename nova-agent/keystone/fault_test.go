@@ -5,6 +5,11 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -32,9 +37,50 @@ func expiring(in time.Duration) faultproxy.Action {
 	})
 }
 
+// oneLogin is a Keystone that answers every login as the real one answered the first: logins
+// cost it a lot of processor time, and these tests make many.
+func oneLogin(t *testing.T, l cloud.Login) string {
+	t.Helper()
+	proxy := faultproxy.New(t, l.AuthURL)
+	var mu sync.Mutex
+	var answer *httptest.ResponseRecorder
+	real, err := url.Parse(proxy.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	real.Path = ""
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	forward := httputil.NewSingleHostReverseProxy(real)
+	forward.Transport = transport
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/auth/tokens") {
+			forward.ServeHTTP(w, r)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if answer == nil {
+			answer = httptest.NewRecorder()
+			forward.ServeHTTP(answer, r)
+		}
+		maps.Copy(w.Header(), answer.Header())
+		w.WriteHeader(answer.Code)
+		_, _ = w.Write(answer.Body.Bytes())
+	}))
+	t.Cleanup(server.Close)
+	o := optionsOf(l)
+	o.AuthURL = server.URL + "/v3"
+	if _, err := newSession(t, o).Token(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	return o.AuthURL
+}
+
 // TestLoginFaults: what goes wrong once is repeated, what stays wrong has a kind.
 func TestLoginFaults(t *testing.T) {
 	l := cloud.Admin(t)
+	l.AuthURL = oneLogin(t, l)
 	garbage := faultproxy.Rewrite(func([]byte) []byte { return []byte(`{"token": {"catalog": 7`) })
 	// All at once: they wait most of the time.
 	var wait sync.WaitGroup
@@ -46,18 +92,23 @@ func TestLoginFaults(t *testing.T) {
 	} {
 		proxy := faultproxy.New(t, l.AuthURL)
 		o := optionsOf(l)
-		o.AuthURL, o.Timeout = proxy.URL(), 5*time.Second
-		patient := newSession(t, o)
-		o.Timeout = 200 * time.Millisecond
-		hasty := newSession(t, o)
+		o.AuthURL = proxy.URL()
+		if name == "hang" {
+			o.Timeout = 5 * time.Second
+		}
+		first := newSession(t, o)
+		if name == "hang" {
+			o.Timeout = 200 * time.Millisecond
+		}
+		second := newSession(t, o)
 		wait.Go(func() {
 			proxy.Fail(faultproxy.Fault{Path: "/auth/tokens", Times: 1, Do: do})
-			if _, err := patient.Token(deadline(t)); err != nil {
+			if _, err := first.Token(deadline(t)); err != nil {
 				t.Errorf("%s once: %v", name, err)
 			}
 			proxy.Heal()
 			proxy.Fail(faultproxy.Fault{Path: "/auth/tokens", Do: do})
-			_, err := hasty.Token(deadline(t))
+			_, err := second.Token(deadline(t))
 			if !errors.Is(err, errdefs.ErrUnavailable) || !strings.Contains(err.Error(), l.Username) {
 				t.Errorf("%s always: %v", name, err)
 			}
@@ -86,6 +137,18 @@ func TestRefusedCredentials(t *testing.T) {
 	for _, o := range []Options{{}, {Credentials: Credentials{AuthURL: "http://k"}}, {Credentials: Credentials{AuthURL: "http://k", Username: "u"}}} {
 		if _, err := New(o); !errors.Is(err, errdefs.ErrInvalid) {
 			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// TestSecretsAreNotPrinted, by whatever prints the options.
+func TestSecretsAreNotPrinted(t *testing.T) {
+	o := Options{Credentials: Credentials{Username: "nova", Password: "s3cret", ApplicationCredentialSecret: "s3cret"}}
+	var out bytes.Buffer
+	slog.New(slog.NewTextHandler(&out, nil)).Info("x", "options", o, "credentials", o.Credentials)
+	for _, text := range []string{fmt.Sprint(o), fmt.Sprintf("%+v", o), fmt.Sprintf("%#v", o), fmt.Sprintf("%v", &o), out.String()} {
+		if strings.Contains(text, "s3cret") || !strings.Contains(text, "nova") {
+			t.Errorf("printed: %s", text)
 		}
 	}
 }
@@ -146,21 +209,17 @@ func TestCancelled(t *testing.T) {
 func TestRequestFaults(t *testing.T) {
 	l := cloud.Admin(t)
 	o := optionsOf(l)
-	o.Timeout = 300 * time.Millisecond
+	o.AuthURL = oneLogin(t, l)
 	s := newSession(t, o)
-	o.Timeout = 0
-	if _, err := newSession(t, o).Token(deadline(t)); err != nil {
-		t.Fatal(err)
-	}
+	o.Timeout = 2 * time.Second
+	hasty := newSession(t, o)
 	proxy := faultproxy.New(t, l.AuthURL)
 	path := proxy.URL() + "/auth/projects"
 	do := func() (int, error) {
 		status, _, err := ask(t, s.Do, "GET", path, nil)
 		return status, err
 	}
-	for name, action := range map[string]faultproxy.Action{
-		"reset": faultproxy.Reset(), "hang": faultproxy.Hang(), "cut off": faultproxy.Truncate(5),
-	} {
+	for name, action := range map[string]faultproxy.Action{"reset": faultproxy.Reset(), "cut off": faultproxy.Truncate(5)} {
 		proxy.Heal()
 		proxy.Fail(faultproxy.Fault{Path: "/auth/projects", Do: action})
 		if _, err := do(); err == nil {
@@ -168,6 +227,11 @@ func TestRequestFaults(t *testing.T) {
 		} else if name != "cut off" && !errors.Is(err, errdefs.ErrUnavailable) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	proxy.Heal()
+	proxy.Fail(faultproxy.Fault{Path: "/auth/projects", Do: faultproxy.Hang()})
+	if _, _, err := ask(t, hasty.Do, "GET", path, nil); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("hang: %v", err)
 	}
 	proxy.Heal()
 	proxy.Fail(faultproxy.Fault{Path: "/auth/projects", Do: faultproxy.Status(401, "")})
@@ -207,7 +271,7 @@ func TestStalledBody(t *testing.T) {
 	defer server.Close()
 	defer close(stop)
 	o := optionsOf(l)
-	o.Timeout = 2 * time.Second
+	o.AuthURL, o.Timeout = oneLogin(t, l), 2*time.Second
 	s := newSession(t, o)
 	_, _, err := ask(t, s.Do, "GET", server.URL, nil)
 	if !errors.Is(err, errStalled) || !errors.Is(err, errdefs.ErrUnavailable) {
@@ -228,7 +292,7 @@ func TestTLS(t *testing.T) {
 	forward.Transport = transport
 	defer transport.CloseIdleConnections()
 	server := httptest.NewUnstartedServer(forward)
-	server.Config.ErrorLog = nil
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	defer server.Close()
 	var ca bytes.Buffer

@@ -47,6 +47,19 @@ type Credentials struct {
 	ApplicationCredentialSecret string
 }
 
+// String tells who logs in, and no secret, wherever the credentials may be printed.
+func (c Credentials) String() string {
+	for _, name := range []string{c.Username, c.UserID, c.ApplicationCredentialName, c.ApplicationCredentialID} {
+		if name != "" {
+			return name
+		}
+	}
+	return "nobody"
+}
+
+// GoString is String, for %#v.
+func (c Credentials) GoString() string { return c.String() }
+
 // TLS is how a service's certificate is checked, and the client's own.
 type TLS struct {
 	CAFile   string // PEM; "" means the system's
@@ -275,14 +288,7 @@ func (s *Session) authOptions() *tokens.AuthOptions {
 	return auth
 }
 
-func (s *Session) who() string {
-	for _, name := range []string{s.opts.Username, s.opts.UserID, s.opts.ApplicationCredentialName, s.opts.ApplicationCredentialID} {
-		if name != "" {
-			return name
-		}
-	}
-	return "nobody"
-}
+func (s *Session) who() string { return s.opts.Credentials.String() }
 
 // kindOf gives a login's failure its kind. What Keystone wrote is kept, since it
 // says what is wrong; it never repeats a password.

@@ -34,7 +34,7 @@ type live struct {
 func openLive(t *testing.T) *live {
 	t.Helper()
 	l := cloud.Admin(t)
-	o := keystone.Options{Region: l.Region, Timeout: 10 * time.Second, Credentials: keystone.Credentials{
+	o := keystone.Options{Region: l.Region, Credentials: keystone.Credentials{
 		AuthURL: l.AuthURL, Username: l.Username, Password: l.Password, ProjectName: l.Project,
 		UserDomainName: l.UserDomain, ProjectDomainName: l.ProjectDomain}}
 	session := func() *keystone.Session {
@@ -45,7 +45,7 @@ func openLive(t *testing.T) *live {
 		t.Cleanup(s.Close)
 		return s
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	t.Cleanup(cancel)
 	direct := session()
 	url, err := direct.Endpoint(ctx, "placement")
@@ -410,6 +410,9 @@ func TestFaults(t *testing.T) {
 		}
 		for step, request := range l.proxy.Seen() {
 			for _, f := range faults {
+				if f.name == "401" && step > 0 {
+					continue // each costs Keystone a login
+				}
 				name := fmt.Sprintf("%s, request %d (%s %s), %s", op.name, step, request.Method, request.Path, f.name)
 				op.setup()
 				l.proxy.Heal()
