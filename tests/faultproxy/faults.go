@@ -13,6 +13,7 @@ type Exchange struct {
 	w    http.ResponseWriter
 	r    *http.Request
 	body []byte
+	down <-chan struct{} // closed when the proxy goes down
 }
 
 // Action answers a request, or does not.
@@ -108,7 +109,7 @@ func Hang() Action {
 	return func(x *Exchange) {
 		select {
 		case <-x.r.Context().Done():
-		case <-x.p.closing.Done():
+		case <-x.down:
 		}
 		panic(http.ErrAbortHandler)
 	}

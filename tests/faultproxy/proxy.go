@@ -41,11 +41,10 @@ type Proxy struct {
 	mu     sync.Mutex // guards the following
 	server *http.Server
 	served chan struct{}
+	up     context.Context // ends with Down: hanging requests give up
+	end    context.CancelFunc
 	faults []*fault
 	seen   []Request
-
-	closing context.Context // ended by the test's end: hanging requests give up
-	end     context.CancelFunc
 }
 
 type fault struct {
@@ -61,7 +60,6 @@ func New(t testing.TB, target string) *Proxy {
 		t.Fatal(err)
 	}
 	p := &Proxy{target: u, transport: &http.Transport{}}
-	p.closing, p.end = context.WithCancel(context.Background())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -105,13 +103,13 @@ func (p *Proxy) Seen() []Request {
 // Down stops listening and ends every connection: the next one is refused.
 func (p *Proxy) Down() {
 	p.mu.Lock()
-	server, served := p.server, p.served
+	server, served, end := p.server, p.served, p.end
 	p.server = nil
 	p.mu.Unlock()
 	if server == nil {
 		return
 	}
-	p.end()
+	end()
 	// Connections are cut, which is the point; there is nothing to report.
 	_ = server.Close()
 	<-served
@@ -124,7 +122,6 @@ func (p *Proxy) Up(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.closing, p.end = context.WithCancel(context.Background())
 	p.serve(l)
 }
 
@@ -132,6 +129,7 @@ func (p *Proxy) serve(l net.Listener) {
 	server, served := &http.Server{Handler: http.HandlerFunc(p.handle), ReadHeaderTimeout: time.Minute}, make(chan struct{})
 	p.mu.Lock()
 	p.server, p.served = server, served
+	p.up, p.end = context.WithCancel(context.Background())
 	p.mu.Unlock()
 	go func() {
 		defer close(served)
@@ -147,15 +145,15 @@ func (p *Proxy) handle(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler) // the client went away
 	}
 	path := r.URL.RequestURI()
-	act := p.choose(r.Method, path, r.Header, body)
-	x := &Exchange{p: p, w: w, r: r, body: body}
+	act, up := p.choose(r.Method, path, r.Header, body)
+	x := &Exchange{p: p, w: w, r: r, body: body, down: up.Done()}
 	if act == nil {
 		act = Forward()
 	}
 	act(x)
 }
 
-func (p *Proxy) choose(method, path string, header http.Header, body []byte) Action {
+func (p *Proxy) choose(method, path string, header http.Header, body []byte) (Action, context.Context) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var chosen Action
@@ -171,7 +169,7 @@ func (p *Proxy) choose(method, path string, header http.Header, body []byte) Act
 		}
 	}
 	p.seen = append(p.seen, Request{method, path, header.Clone(), body, chosen != nil})
-	return chosen
+	return chosen, p.up
 }
 
 // ask sends the request to the service and returns the whole answer.
