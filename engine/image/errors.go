@@ -61,14 +61,18 @@ func layerError(err error) error {
 	for _, host := range []error{
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EROFS, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE,
 		context.Canceled, context.DeadlineExceeded,
-		io.EOF, io.ErrUnexpectedEOF, tar.ErrHeader,
 	} {
 		if errors.Is(err, host) {
 			return err
 		}
 	}
-	if hasKind(err) {
+	switch {
+	case hasKind(err):
 		return err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("it is truncated: %w", errdefs.ErrInvalid)
+	case errors.Is(err, tar.ErrHeader):
+		return fmt.Errorf("it is no tar, or a damaged one: %w", errdefs.ErrInvalid)
 	}
 	return fmt.Errorf("%v: %w", err, errdefs.ErrInvalid)
 }

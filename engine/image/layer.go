@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -197,11 +196,5 @@ func (w *whiteouts) underOpaque(path string) bool {
 	return false
 }
 
-// below reports whether a layer below has something at path. It may say so of
-// what a layer between has hidden, which is harmless.
-func (w *whiteouts) below(path string) bool {
-	return slices.ContainsFunc(w.parents, func(parent string) bool {
-		fi, _ := lookup(parent, path)
-		return fi != nil
-	})
-}
+// below reports whether the layers below have something at path.
+func (w *whiteouts) below(path string) bool { return lookupBelow(w.parents, path) != nil }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	cfs "github.com/containerd/continuity/fs"
+	"github.com/containerd/continuity/sysx"
 )
 
 // parentDirs makes the directories that a layer has files in, but no entry for.
@@ -74,14 +75,8 @@ func (p *parentDirs) inherit(dir string) error {
 
 // below finds the directory of that name in the layers below, if it is one.
 func (p *parentDirs) below(dir string) fs.FileInfo {
-	for _, lower := range p.lowers {
-		fi, hidden := lookup(lower, dir)
-		if fi != nil && fi.IsDir() {
-			return fi
-		}
-		if hidden {
-			return nil
-		}
+	if fi := lookupBelow(p.lowers, dir); fi != nil && fi.IsDir() {
+		return fi
 	}
 	return nil
 }
@@ -99,9 +94,23 @@ func (p *parentDirs) settle() error {
 	return nil
 }
 
-// lookup finds name in a layer, following no symbolic link. hidden tells that
-// the layer has a file or whiteout there or on the way, so that nothing of
-// the layers below shows.
+// lookupBelow finds what the overlay of layers, topmost first, has at name,
+// following no symbolic link. Nil if there is nothing.
+func lookupBelow(layers []string, name string) fs.FileInfo {
+	for _, layer := range layers {
+		fi, hidden := lookup(layer, name)
+		if fi != nil && fi.Mode()&fs.ModeCharDevice == 0 {
+			return fi
+		}
+		if hidden {
+			break
+		}
+	}
+	return nil
+}
+
+// lookup finds name in one layer. hidden tells that nothing of the layers below
+// shows there, because of a file, a whiteout or an opaque directory on the way.
 func lookup(layer, name string) (_ fs.FileInfo, hidden bool) {
 	for i := 1; i <= len(name); i++ {
 		if i < len(name) && name[i] != '/' {
@@ -109,14 +118,20 @@ func lookup(layer, name string) (_ fs.FileInfo, hidden bool) {
 		}
 		fi, err := os.Lstat(layer + name[:i])
 		if err != nil {
-			return nil, false
+			return nil, hidden
 		}
+		hidden = hidden || !fi.IsDir() || isOpaque(layer+name[:i])
 		if i == len(name) {
-			return fi, !fi.IsDir()
+			return fi, hidden
 		}
 		if !fi.IsDir() {
 			return nil, true
 		}
 	}
-	return nil, false
+	return nil, hidden
+}
+
+func isOpaque(dir string) bool {
+	v, err := sysx.LGetxattr(dir, "trusted.overlay.opaque")
+	return err == nil && string(v) == "y"
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -238,10 +239,28 @@ func (w *layerWriter) end(ctx context.Context, err error) error {
 	if w.done {
 		return err
 	}
+	// The files go first: on a full disk their space is what the databases
+	// need to record that the layer is gone.
+	if rerr := removeContents(w.dir); rerr != nil {
+		err = errors.Join(err, fmt.Errorf("remove layer: %w", rerr))
+	}
 	if rerr := w.s.layers.Remove(context.WithoutCancel(ctx), w.key); rerr != nil && !cerrdefs.IsNotFound(rerr) {
 		return errors.Join(err, fmt.Errorf("remove layer: %w", storeError(rerr)))
 	}
 	return err
+}
+
+// removeContents empties a directory; "" is none.
+func removeContents(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	errs := []error{err}
+	for _, e := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+	}
+	return errors.Join(errs...)
 }
 
 // keeper stores a layer's blob.
