@@ -68,9 +68,13 @@ func Bind(dir int, path string, o BindOptions) (*os.File, error) {
 	}
 	top := unix.MountAttr{Attr_set: o.Set, Attr_clr: o.Clear}
 	all := unix.MountAttr{Attr_set: o.SetAll, Propagation: o.Propagation}
+	if !o.Recursive { // there is but one mount: one call will do
+		top.Attr_set |= all.Attr_set
+		top.Propagation, all = all.Propagation, unix.MountAttr{}
+	}
 	if o.IDMap >= 0 {
 		a := &top
-		if o.IDMapAll {
+		if o.IDMapAll && o.Recursive {
 			a = &all
 		}
 		a.Attr_set |= unix.MOUNT_ATTR_IDMAP
@@ -80,7 +84,7 @@ func Bind(dir int, path string, o BindOptions) (*os.File, error) {
 		err = set(top, false)
 	}
 	if err == nil && all != (unix.MountAttr{}) {
-		err = set(all, o.Recursive)
+		err = set(all, true)
 	}
 	if err != nil {
 		f.Close()

@@ -93,3 +93,32 @@ func Duplicate(f *os.File) (*os.File, error) {
 	}
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
+
+// Open opens a file that epoll could not wait for anyway, without the system calls that os.Open
+// spends on finding out.
+func Open(path string, flags int) (*os.File, error) {
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// WriteFile writes data to path with one write. With unix.O_CREAT in flags the file is made with mode 0600.
+func WriteFile(path string, data []byte, flags int) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|flags|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	n, err := unix.Write(fd, data)
+	if closeErr := unix.Close(fd); err == nil {
+		err = closeErr
+	}
+	if err == nil && n < len(data) {
+		err = unix.ENOSPC
+	}
+	if err != nil {
+		return &os.PathError{Op: "write", Path: path, Err: err}
+	}
+	return nil
+}

@@ -3,7 +3,6 @@ package runtime
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"sort"
 	"strings"
 	"syscall"
@@ -29,6 +28,7 @@ type launch struct {
 	files []*os.File
 	// warnings are told in the log: limits that could not be set.
 	warnings []string
+	limits   []limit
 	// execs are the steps that try to execute; the last one's error is reported.
 	execs []int
 	// stdio, if there is no terminal: the process's ends. Standard input is a pipe
@@ -107,7 +107,7 @@ func (l *launch) enterCgroup(cg *cgroup) error {
 		return nil
 	}
 	if cg.Unified != "" {
-		f, err := os.Open(cg.Unified)
+		f, err := kernel.Open(cg.Unified, kernel.OPath)
 		if err != nil {
 			return fmt.Errorf("cgroups: %w", err)
 		}
@@ -117,7 +117,7 @@ func (l *launch) enterCgroup(cg *cgroup) error {
 		if dir == cg.Unified {
 			continue
 		}
-		f, err := os.OpenFile(filepath.Join(dir, "cgroup.procs"), os.O_WRONLY, 0)
+		f, err := kernel.Open(dir+"/cgroup.procs", os.O_WRONLY)
 		if err != nil {
 			return fmt.Errorf("cgroups: %w", err)
 		}
@@ -139,11 +139,13 @@ func (l *launch) hostSteps(p *specs.Process) error {
 	// Lowering it below the agent's own needs CAP_SYS_RESOURCE.
 	l.b.Write(f, fmt.Sprint(adj), "oom_score_adj").Tolerate(syscall.EACCES).Note()
 	l.b.Close(f)
-	warnings, err := rlimits(l.b, p.Rlimits, l.r.mayRaiseLimits)
-	l.warnings = append(l.warnings, warnings...)
-	if err != nil {
+	var err error
+	var warnings []string
+	if l.limits, warnings, err = sortLimits(p.Rlimits, l.r.mayRaiseLimits); err != nil {
 		return err
 	}
+	l.warnings = append(l.warnings, warnings...)
+	l.setLimits(false)
 	if l.stdio[0] == nil {
 		return nil
 	}

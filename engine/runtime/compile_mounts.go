@@ -485,6 +485,10 @@ func (m *mounter) expand(p string) ([]string, error) {
 	if !strings.HasPrefix(name, "sys/") && !strings.HasPrefix(name, "proc/") {
 		return nil, fmt.Errorf("masked path %q: a pattern outside of /proc and /sys: %w", p, errdefs.ErrInvalid)
 	}
+	// What a pattern is good for, one entry for each CPU, does not change while the host runs.
+	if found, ok := m.r.masked.Load(name); ok {
+		return found.([]string), nil
+	}
 	found, err := filepath.Glob("/" + name)
 	if err != nil {
 		return nil, fmt.Errorf("masked path %q: %v: %w", p, err, errdefs.ErrInvalid)
@@ -492,6 +496,7 @@ func (m *mounter) expand(p string) ([]string, error) {
 	for i := range found {
 		found[i] = strings.TrimPrefix(found[i], "/")
 	}
+	m.r.masked.Store(name, found)
 	return found, nil
 }
 

@@ -36,6 +36,7 @@ func (l *launch) finish(p *specs.Process, terminal *kernel.Ref) error {
 	}
 	// Nothing of the host stays open, before any path that the image or user chose is followed.
 	b.CloseFrom(3)
+	l.setLimits(true)
 
 	cwd := p.Cwd
 	if cwd == "" {

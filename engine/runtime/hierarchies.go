@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 	"strings"
 
 	"novaagent/engine/errdefs"
+	"novaagent/engine/kernel"
 )
 
 // hierarchies are the host's cgroup file systems.
@@ -158,13 +158,8 @@ func (h *hierarchies) removeParent() {
 }
 
 func writeFile(dir, name, value string) error {
-	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY, 0)
-	if err != nil {
-		return fmt.Errorf("cgroups: %w", err)
-	}
-	_, err = f.WriteString(value)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("cgroups: set %s to %q: %w", name, value, err)
+	if err := kernel.WriteFile(dir+"/"+name, []byte(value), 0); err != nil {
+		return fmt.Errorf("cgroups: set %q: %w", value, err)
 	}
 	return nil
 }

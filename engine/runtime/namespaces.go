@@ -72,7 +72,7 @@ func openNamespaces(s *specs.Spec) (n *namespaces, err error) {
 			}
 			continue
 		}
-		f, err := os.Open(ns.Path)
+		f, err := kernel.Open(ns.Path, os.O_RDONLY)
 		if err != nil {
 			return n, fmt.Errorf("%s namespace: %v: %w", ns.Type, err, errdefs.ErrInvalid)
 		}

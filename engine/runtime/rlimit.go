@@ -16,29 +16,46 @@ var limitNumbers = map[string]int{
 	"RLIMIT_SIGPENDING": 11, "RLIMIT_MSGQUEUE": 12, "RLIMIT_NICE": 13, "RLIMIT_RTPRIO": 14, "RLIMIT_RTTIME": 15,
 }
 
-// rlimits appends steps that set limits. A hard limit above the agent's own needs
-// CAP_SYS_RESOURCE; without it the limit is set as high as is allowed, and the
-// difference is told in the returned warnings.
-func rlimits(b *kernel.Builder, limits []specs.POSIXRlimit, mayRaise bool) (warnings []string, err error) {
+// limit is a resource limit to be set.
+type limit struct {
+	name       string
+	number     int
+	soft, hard uint64
+	// lowers: it is not above the agent's own hard limit.
+	lowers bool
+}
+
+// sortLimits checks limits. A hard limit above the agent's own needs
+// CAP_SYS_RESOURCE (mayRaise); without it the limit is set as high as is allowed, and
+// the difference is told in the returned warnings.
+func sortLimits(limits []specs.POSIXRlimit, mayRaise bool) (out []limit, warnings []string, err error) {
 	for _, l := range limits {
 		nr, ok := limitNumbers[l.Type]
 		if !ok {
-			return nil, fmt.Errorf("limit %q: unknown: %w", l.Type, errdefs.ErrInvalid)
+			return nil, nil, fmt.Errorf("limit %q: unknown: %w", l.Type, errdefs.ErrInvalid)
 		}
 		if l.Soft > l.Hard {
-			return nil, fmt.Errorf("limit %s: soft %d is above hard %d: %w", l.Type, l.Soft, l.Hard, errdefs.ErrInvalid)
+			return nil, nil, fmt.Errorf("limit %s: soft %d is above hard %d: %w", l.Type, l.Soft, l.Hard, errdefs.ErrInvalid)
 		}
-		if !mayRaise {
-			_, hard, err := kernel.Getrlimit(nr)
-			if err != nil {
-				return nil, err
-			}
-			if l.Hard > hard {
-				warnings = append(warnings, fmt.Sprintf("%s: hard limit is %d instead of %d: the agent has no CAP_SYS_RESOURCE", l.Type, hard, l.Hard))
-				l.Hard, l.Soft = hard, min(l.Soft, hard)
-			}
+		_, own, err := kernel.Getrlimit(nr)
+		if err != nil {
+			return nil, nil, err
 		}
-		b.Setrlimit(nr, l.Soft, l.Hard, l.Type)
+		if l.Hard > own && !mayRaise {
+			warnings = append(warnings, fmt.Sprintf("%s: hard limit is %d instead of %d: the agent has no CAP_SYS_RESOURCE", l.Type, own, l.Hard))
+			l.Hard, l.Soft = own, min(l.Soft, own)
+		}
+		out = append(out, limit{l.Type, nr, l.Soft, l.Hard, l.Hard <= own})
 	}
-	return warnings, nil
+	return out, warnings, nil
+}
+
+// setLimits appends the limits that raise, which needs the host's root, or those that
+// lower, which comes late: the launch itself must not run into them.
+func (l *launch) setLimits(lowers bool) {
+	for _, x := range l.limits {
+		if x.lowers == lowers {
+			l.b.Setrlimit(x.number, x.soft, x.hard, x.name)
+		}
+	}
 }

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
 	"sync"
+	"syscall"
+	"time"
 
 	"novaagent/engine/errdefs"
 	"novaagent/engine/kernel"
@@ -47,6 +48,10 @@ type Runtime struct {
 	// mayRaiseLimits: the agent has CAP_SYS_RESOURCE.
 	mayRaiseLimits bool
 	lastCapability int
+	// masked are the paths that patterns in masked paths stand for on this host.
+	masked sync.Map
+	// serving are the goroutines that listen to a shim, and reap it.
+	serving sync.WaitGroup
 
 	mu      sync.Mutex
 	tasks   map[string]*Task           // guarded by mu
@@ -89,7 +94,7 @@ func New(o Options) (*Runtime, error) {
 	}
 	r.shims, err = newShimPool(filepath.Join(r.runDir, "shim"), o.Shim, r.cg, o.WarmShims, r.log)
 	if err != nil {
-		return nil, errors.Join(err, r.cg.removeShims())
+		return nil, errors.Join(err, r.cg.removeShims(0))
 	}
 	return r, nil
 }
@@ -111,8 +116,15 @@ func (r *Runtime) Close() error {
 	for _, t := range tasks {
 		t.release()
 	}
+	r.serving.Wait()
 	r.shims.close()
-	err := r.cg.removeShims()
+	// Containers that go on running have shims that do so, too.
+	ids, err := r.IDs()
+	var patience time.Duration
+	if len(ids) == 0 {
+		patience = 2 * time.Second
+	}
+	err = errors.Join(err, r.cg.removeShims(patience))
 	r.cg.removeParent()
 	return err
 }
@@ -170,16 +182,15 @@ func (r *Runtime) removeTraces(ctx context.Context, id string, cg *cgroup) error
 
 // removeDir removes a task's directory, which holds files only.
 func removeDir(dir string) error {
-	for _, name := range []string{"shim.sock", "exit", "exit.new", "task.json"} {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	for _, name := range []string{"/shim.sock", "/exit", "/task.json", "/exit.new"} {
+		if err := syscall.Unlink(dir + name); err != nil && err != syscall.ENOENT {
+			return &os.PathError{Op: "remove", Path: dir + name, Err: err}
 		}
 	}
-	err := os.Remove(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if err := syscall.Rmdir(dir); err != nil && err != syscall.ENOENT {
+		return &os.PathError{Op: "remove", Path: dir, Err: err}
 	}
-	return err
+	return nil
 }
 
 func (r *Runtime) tasksDir() string         { return filepath.Join(r.runDir, "tasks") }

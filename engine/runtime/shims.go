@@ -229,13 +229,20 @@ func (h *hierarchies) makeShims() ([]string, error) {
 	return dirs, nil
 }
 
-// removeShims removes the shims' cgroups if no shim is left.
-func (h *hierarchies) removeShims() error {
+// removeShims removes the shims' cgroups if no shim is left. The last ones may be on their way out: patience
+// is how long to wait for them.
+func (h *hierarchies) removeShims(patience time.Duration) error {
+	end := time.Now().Add(patience)
 	var errs error
 	for _, m := range h.mounts() {
-		err := os.Remove(filepath.Join(m, h.parent, shimsCgroup))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EBUSY) {
-			errs = errors.Join(errs, fmt.Errorf("cgroups: %w", err))
+		dir := filepath.Join(m, h.parent, shimsCgroup)
+		err := syscall.Rmdir(dir)
+		for err == syscall.EBUSY && time.Now().Before(end) {
+			time.Sleep(time.Millisecond)
+			err = syscall.Rmdir(dir)
+		}
+		if err != nil && err != syscall.ENOENT && err != syscall.EBUSY {
+			errs = errors.Join(errs, fmt.Errorf("cgroups: remove %s: %w", dir, err))
 		}
 	}
 	return errs

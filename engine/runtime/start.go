@@ -104,7 +104,7 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 
 // launch hands the program to a shim and waits until the process has been executed.
 func (r *Runtime) launch(ctx context.Context, t *Task, l *launch, b Bundle, header wire.LaunchHeader, shimFiles []*os.File) error {
-	dirFile, err := os.Open(r.taskDir(b.ID))
+	dirFile, err := kernel.Open(r.taskDir(b.ID), os.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (r *Runtime) launch(ctx context.Context, t *Task, l *launch, b Bundle, head
 	l.files = append(l.files, listener)
 	own := []*os.File{listener, dirFile}
 	if b.Log.Path != "" {
-		logDir, err := os.Open(filepath.Dir(b.Log.Path))
+		logDir, err := kernel.Open(filepath.Dir(b.Log.Path), os.O_RDONLY)
 		if err != nil {
 			return fmt.Errorf("log: %v: %w", err, errdefs.ErrInvalid)
 		}
@@ -322,7 +322,7 @@ func (l *launch) streams(terminal, stdin bool) (shim []*os.File, h wire.LaunchHe
 		h.Flags |= wire.HasStdin
 		return append(shim, w), h, nil
 	}
-	null, err := os.Open(os.DevNull)
+	null, err := kernel.Open(os.DevNull, os.O_RDONLY)
 	if err != nil {
 		return nil, h, err
 	}
@@ -358,7 +358,7 @@ func (r record) write(dir string) error {
 	if err != nil {
 		return fmt.Errorf("record: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "task.json"), b, 0o600); err != nil {
+	if err := kernel.WriteFile(dir+"/task.json", b, os.O_CREATE|os.O_TRUNC); err != nil {
 		return fmt.Errorf("record: %w", err)
 	}
 	return nil

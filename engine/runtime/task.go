@@ -57,10 +57,10 @@ func (t *Task) begin(c *client) {
 	t.mu.Lock()
 	t.shim = c
 	t.mu.Unlock()
-	go func() {
+	t.r.serving.Go(func() {
 		c.serve(func(e wire.Exit) { t.end(exitFrom(e, t.rec.Cgroup)) })
 		t.shimGone(c)
-	}()
+	})
 }
 
 // started records the process.
@@ -351,13 +351,9 @@ func (t *Task) Delete(ctx context.Context) error {
 		err = t.rec.Cgroup.remove(ctx)
 	}
 	if c != nil {
+		// The answer means that the shim touches nothing any more; its end is not waited for.
 		if askErr := c.ask(ctx, wire.Quit, nil); askErr != nil {
 			c.net.Close()
-		}
-		select {
-		case <-c.done:
-		case <-ctx.Done():
-			err = errors.Join(err, fmt.Errorf("its shim does not end: %v: %w", ctx.Err(), errdefs.ErrUnavailable))
 		}
 	}
 	if err == nil {

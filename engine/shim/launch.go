@@ -88,7 +88,7 @@ func (s *shim) fork(p *process, h wire.LaunchHeader, program []byte, fds []int) 
 	}
 	own, fds = fds[:n], fds[n:]
 	defer closeAll(fds)
-	l, err := fork.LoadEncoded(program, fds)
+	l, err := fork.Load(program, fds)
 	if err != nil {
 		closeAll(own)
 		return wire.LaunchResult{}, false

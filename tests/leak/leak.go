@@ -33,7 +33,7 @@ type Options struct {
 	// Cgroups are cgroup paths, as /nova-agent-test, whose directories count in every hierarchy. A
 	// path that ends in * stands for all that start so.
 	Cgroups []string
-	// Dirs are directories whose mounts count; empty counts all mounts.
+	// Dirs are directories whose mounts and loop devices' files count; empty counts all.
 	Dirs []string
 	// NoGoroutines leaves goroutines of this process out, for tests that run in parallel.
 	NoGoroutines bool
@@ -83,7 +83,7 @@ func Take(o Options) Snapshot {
 	s := Snapshot{}
 	s.mounts(o.Dirs)
 	s.cgroups(o.Cgroups)
-	s.loops()
+	s.loops(o.Dirs)
 	s.children()
 	s.descriptors()
 	if !o.NoLinks {
@@ -105,11 +105,15 @@ func (s Snapshot) mounts(dirs []string) {
 		if len(f) < 5 {
 			continue
 		}
-		at := f[4]
-		if len(dirs) == 0 || slices.ContainsFunc(dirs, func(d string) bool { return strings.HasPrefix(at, d+"/") }) {
-			s.add("mount %s (root %s)", at, f[3])
+		if within(f[4], dirs) {
+			s.add("mount %s (root %s)", f[4], f[3])
 		}
 	}
+}
+
+// within tells whether path is below one of dirs; it is if there are none.
+func within(path string, dirs []string) bool {
+	return len(dirs) == 0 || slices.ContainsFunc(dirs, func(d string) bool { return strings.HasPrefix(path, d+"/") })
 }
 
 func (s Snapshot) cgroups(parents []string) {
@@ -134,10 +138,10 @@ func (s Snapshot) cgroups(parents []string) {
 	}
 }
 
-func (s Snapshot) loops() {
+func (s Snapshot) loops(dirs []string) {
 	found, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	for _, f := range found {
-		if b, err := os.ReadFile(f); err == nil {
+		if b, err := os.ReadFile(f); err == nil && within(string(b), dirs) {
 			s.add("loop device %s of %s", strings.Split(f, "/")[3], strings.TrimSpace(string(b)))
 		}
 	}

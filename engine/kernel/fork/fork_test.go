@@ -50,11 +50,7 @@ func val(v uint64) fork.Arg { return fork.Arg{V: v} }
 
 func run(t *testing.T, a *asm, fds ...int) (fork.Result, *fork.Loaded) {
 	t.Helper()
-	p, err := fork.Decode(a.p.Encode())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := fork.Load(p, fds)
+	l, err := fork.Load(a.p.Encode(), fds)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -266,17 +262,13 @@ func TestRunWithBusyGoroutines(t *testing.T) {
 	<-done
 }
 
-func FuzzDecode(f *testing.F) {
+func FuzzLoad(f *testing.F) {
 	a := newAsm()
 	a.call(syscall.SYS_EXECVE, a.str("/bin/true"), a.argv("true"), a.argv())
-	f.Add(a.p.Encode())
-	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := fork.Decode(bytes.Clone(b))
-		if err != nil {
-			return
-		}
-		if _, err := fork.Load(p, make([]int, min(p.Descriptors, 1000))); err != nil && p.Descriptors < 1000 {
-			t.Errorf("decoded but cannot be loaded: %v", err)
+	f.Add(a.p.Encode(), 0)
+	f.Fuzz(func(t *testing.T, b []byte, descriptors int) {
+		if descriptors >= 0 && descriptors < 300 {
+			fork.Load(bytes.Clone(b), make([]int, descriptors))
 		}
 	})
 }
@@ -285,7 +277,7 @@ func BenchmarkRun(b *testing.B) {
 	for b.Loop() {
 		a := newAsm()
 		a.call(syscall.SYS_EXECVE, a.str("/nonexistent"), a.argv("true"), a.argv())
-		l, _ := fork.Load(&a.p, nil)
+		l, _ := fork.Load(a.p.Encode(), nil)
 		l.Run()
 	}
 }

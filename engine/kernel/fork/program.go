@@ -82,7 +82,7 @@ type Program struct {
 	Descriptors int
 }
 
-// Limits on what Decode accepts.
+// Limits on what Load accepts.
 const (
 	maxSteps  = 4096
 	maxData   = 1 << 20
@@ -94,10 +94,10 @@ var errFormat = errors.New("fork: malformed program")
 const (
 	formatVersion = 1
 	headerSize    = 32
-	stepSize      = 4 + 6*8 + 1*8 + 4 + 6 + 2 + 2
+	stepSize      = 80 // a multiple of 8, to keep the data aligned
 )
 
-// Encode returns p as bytes for Decode.
+// Encode returns p as bytes for Load.
 func (p *Program) Encode() []byte {
 	b := make([]byte, 0, headerSize+len(p.Steps)*stepSize+len(p.Relocs)*8+len(p.Data))
 	le := binary.LittleEndian
@@ -128,6 +128,7 @@ func (p *Program) Encode() []byte {
 		}
 		b = le.AppendUint16(b, s.Skip)
 		b = le.AppendUint16(b, s.SkipOK)
+		b = append(b, 0, 0, 0, 0, 0, 0)
 	}
 	for _, r := range p.Relocs {
 		b = le.AppendUint32(b, r.At)
@@ -136,88 +137,90 @@ func (p *Program) Encode() []byte {
 	return append(b, p.Data...)
 }
 
-// Decode reads what Encode wrote. Data aliases b if that is aligned; b must not
-// be used afterwards.
-func Decode(b []byte) (*Program, error) {
+// encoded is what Encode wrote, cut into its parts.
+type encoded struct {
+	flags       uint64
+	descriptors int
+	cgroup      int
+	steps       []byte
+	relocs      []byte
+	data        []byte
+}
+
+// parse checks that b is a program and that nothing in it points outside of its data.
+func parse(b []byte) (encoded, error) {
 	le := binary.LittleEndian
 	if len(b) < headerSize || le.Uint32(b) != formatVersion {
-		return nil, errFormat
+		return encoded{}, errFormat
 	}
 	steps, relocs, data := le.Uint32(b[4:]), le.Uint32(b[8:]), le.Uint32(b[12:])
 	if steps > maxSteps || relocs > maxRelocs || data > maxData {
-		return nil, errFormat
+		return encoded{}, errFormat
 	}
-	p := &Program{Descriptors: int(le.Uint32(b[16:])), Cgroup: int(int32(le.Uint32(b[20:]))), Flags: le.Uint64(b[24:])}
+	e := encoded{descriptors: int(le.Uint32(b[16:])), cgroup: int(int32(le.Uint32(b[20:]))), flags: le.Uint64(b[24:])}
 	b = b[headerSize:]
 	if len(b) != int(steps)*stepSize+int(relocs)*8+int(data) {
-		return nil, errFormat
+		return encoded{}, errFormat
 	}
-	p.Steps = make([]Step, steps)
-	for i := range p.Steps {
-		s := &p.Steps[i]
-		s.Nr = le.Uint32(b)
-		for k := range s.Args {
-			s.Args[k].V = le.Uint64(b[4+8*k:])
-			s.Args[k].Kind = Kind(b[52+k])
+	e.steps, b = b[:steps*stepSize], b[steps*stepSize:]
+	e.relocs, e.data = b[:relocs*8], b[relocs*8:]
+	if e.cgroup != NoCgroup && (e.cgroup < 0 || e.cgroup >= e.descriptors) {
+		return encoded{}, errFormat
+	}
+	for i := range int(steps) {
+		if s := e.step(i); !e.valid(&s) {
+			return encoded{}, errFormat
 		}
-		s.Note = b[58] == 1
-		s.Out = int32(le.Uint32(b[60:]))
-		for k := range s.Tolerate {
-			s.Tolerate[k] = le.Uint16(b[64+2*k:])
+	}
+	for i := range int(relocs) {
+		if r := e.reloc(i); r.At%8 != 0 || uint64(r.At)+8 > uint64(data) || r.To >= data {
+			return encoded{}, errFormat
 		}
-		s.Skip, s.SkipOK = le.Uint16(b[70:]), le.Uint16(b[72:])
-		b = b[stepSize:]
 	}
-	p.Relocs = make([]Reloc, relocs)
-	for i := range p.Relocs {
-		p.Relocs[i] = Reloc{At: le.Uint32(b), To: le.Uint32(b[4:])}
-		b = b[8:]
-	}
-	p.Data = b
-	return p, p.check()
+	return e, nil
 }
 
-// check verifies that nothing in p points outside of its data.
-func (p *Program) check() error {
-	size := uint64(len(p.Data))
-	if p.Cgroup != NoCgroup && (p.Cgroup < 0 || p.Cgroup >= p.Descriptors) {
-		return errFormat
+func (e *encoded) step(i int) Step {
+	le := binary.LittleEndian
+	b := e.steps[i*stepSize : (i+1)*stepSize]
+	s := Step{Nr: le.Uint32(b), Out: int32(le.Uint32(b[60:])), Note: b[58] == 1, Skip: le.Uint16(b[70:]), SkipOK: le.Uint16(b[72:])}
+	for k := range s.Args {
+		s.Args[k] = Arg{Kind: Kind(b[52+k]), V: le.Uint64(b[4+8*k:])}
 	}
-	for i := range p.Steps {
-		s := &p.Steps[i]
-		for _, a := range s.Args {
-			switch a.Kind {
-			case Value:
-			case Address:
-				if a.V >= size {
-					return errFormat
-				}
-			case Descriptor:
-				if a.V >= uint64(p.Descriptors) {
-					return errFormat
-				}
-			case Cell:
-				if !p.cell(a.V) {
-					return errFormat
-				}
-			default:
-				return errFormat
-			}
-		}
-		if s.Out != NoCell && (s.Out < 0 || !p.cell(uint64(s.Out))) {
-			return errFormat
-		}
+	for k := range s.Tolerate {
+		s.Tolerate[k] = le.Uint16(b[64+2*k:])
 	}
-	for _, r := range p.Relocs {
-		if r.At%8 != 0 || uint64(r.At)+8 > size || uint64(r.To) >= size {
-			return errFormat
-		}
-	}
-	return nil
+	return s
 }
 
-func (p *Program) cell(at uint64) bool {
-	return at%4 == 0 && at <= maxData && at+4 <= uint64(len(p.Data))
+func (e *encoded) reloc(i int) Reloc {
+	le := binary.LittleEndian
+	return Reloc{At: le.Uint32(e.relocs[8*i:]), To: le.Uint32(e.relocs[8*i+4:])}
+}
+
+func (e *encoded) valid(s *Step) bool {
+	for _, a := range s.Args {
+		ok := true
+		switch a.Kind {
+		case Value:
+		case Address:
+			ok = a.V < uint64(len(e.data))
+		case Descriptor:
+			ok = a.V < uint64(e.descriptors)
+		case Cell:
+			ok = e.isCell(a.V)
+		default:
+			ok = false
+		}
+		if !ok {
+			return false
+		}
+	}
+	return s.Out == NoCell || s.Out >= 0 && e.isCell(uint64(s.Out))
+}
+
+func (e *encoded) isCell(at uint64) bool {
+	return at%4 == 0 && at <= maxData && at+4 <= uint64(len(e.data))
 }
 
 // Result tells how a program ended.

@@ -61,44 +61,45 @@ type Loaded struct {
 	clone3       *cloneArgs
 }
 
-// Load resolves p's arguments. The descriptors must stay open until Run has returned.
-// p must not be used again.
-func Load(p *Program, descriptors []int) (*Loaded, error) {
-	if len(descriptors) != p.Descriptors {
-		return nil, errFormat
-	}
-	if err := p.check(); err != nil {
+// Load resolves the arguments of an encoded program. The descriptors must stay open until Run
+// has returned. b is used as the program's memory where its alignment allows: it must not be used any more.
+func Load(b []byte, descriptors []int) (*Loaded, error) {
+	p, err := parse(b)
+	if err != nil {
 		return nil, err
 	}
-	// The data is a slice of uint64 underneath, to be aligned for every structure.
-	data := p.Data
+	if len(descriptors) != p.descriptors {
+		return nil, errFormat
+	}
+	data := p.data
 	if len(data) == 0 || uintptr(unsafe.Pointer(&data[0]))%8 != 0 {
 		words := make([]uint64, len(data)/8+1)
 		data = unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(words)*8)
-		copy(data, p.Data)
+		copy(data, p.data)
 	}
 	base := uintptr(unsafe.Pointer(&data[0]))
-	for _, r := range p.Relocs {
+	for i := range len(p.relocs) / 8 {
+		r := p.reloc(i)
 		*(*uint64)(unsafe.Pointer(&data[r.At])) = uint64(base + uintptr(r.To))
 	}
 	l := &Loaded{
 		trap:  syscall.SYS_CLONE,
-		calls: make([]call, len(p.Steps)),
+		calls: make([]call, len(p.steps)/stepSize),
 		data:  data,
 		res:   new(result),
 	}
-	if p.Cgroup == NoCgroup {
-		l.a1, l.a2 = cloneOrder(uintptr(p.Flags) | vforkFlags | uintptr(syscall.SIGCHLD))
+	if p.cgroup == NoCgroup {
+		l.a1, l.a2 = cloneOrder(uintptr(p.flags) | vforkFlags | uintptr(syscall.SIGCHLD))
 	} else {
 		l.clone3 = &cloneArgs{
-			flags:      p.Flags | vforkFlags | cloneIntoCgroup,
+			flags:      p.flags | vforkFlags | cloneIntoCgroup,
 			exitSignal: uint64(syscall.SIGCHLD),
-			cgroup:     uint64(descriptors[p.Cgroup]),
+			cgroup:     uint64(descriptors[p.cgroup]),
 		}
 		l.trap, l.a1, l.a2 = sysClone3, uintptr(unsafe.Pointer(l.clone3)), unsafe.Sizeof(*l.clone3)
 	}
-	for i := range p.Steps {
-		s, c := &p.Steps[i], &l.calls[i]
+	for i := range l.calls {
+		s, c := p.step(i), &l.calls[i]
 		c.nr, c.out, c.skip, c.skipOK, c.note, c.tolerate = uintptr(s.Nr), s.Out, s.Skip, s.SkipOK, s.Note, s.Tolerate
 		for k, a := range s.Args {
 			switch a.Kind {
@@ -315,13 +316,4 @@ func parkChild(flags uintptr) (pid, errno uintptr) {
 func (p Parked) Kill() {
 	syscall.Kill(p.PID, syscall.SIGKILL)
 	reap(p.PID)
-}
-
-// LoadEncoded is Decode and Load.
-func LoadEncoded(b []byte, descriptors []int) (*Loaded, error) {
-	p, err := Decode(b)
-	if err != nil {
-		return nil, err
-	}
-	return Load(p, descriptors)
 }
