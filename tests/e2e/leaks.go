@@ -132,7 +132,7 @@ func (c *cluster) processes(t testing.TB) []string {
 			continue
 		}
 		name, err := os.ReadFile(filepath.Join(dir, "comm"))
-		if err != nil || strings.TrimSpace(string(name)) == "shim" {
+		if err != nil || strings.HasPrefix(string(name), "shim") {
 			continue // idle shims are kept warm; one beside a container shows as its process
 		}
 		out = append(out, fmt.Sprintf("%s %s", filepath.Base(dir), strings.TrimSpace(string(name))))
