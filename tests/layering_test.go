@@ -34,7 +34,9 @@ var parts = map[string]string{
 }
 
 // forTests tells whether a package is one that only tests import.
-func forTests(path string) bool { return strings.HasPrefix(path, "tests") || path == "engine/enginetest" }
+func forTests(path string) bool {
+	return strings.HasPrefix(path, "tests") || path == "engine/enginetest"
+}
 
 type goPackage struct {
 	ImportPath string
