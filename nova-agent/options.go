@@ -121,6 +121,7 @@ func computeOptions(c *config.Config, log *slog.Logger, m *observe.Metrics) comp
 		LogBytes: int64(c.Engine.LogMaxSize), LogFiles: c.Engine.LogMaxFiles,
 		Logger:  log,
 		Observe: compute.Observer{Built: m.Built, Operated: m.Operated, Ran: m.Ran, Heartbeat: m.Heartbeat},
+		Step:    failpoint(),
 	}
 }
 

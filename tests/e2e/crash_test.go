@@ -3,10 +3,14 @@ package e2e
 import (
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"novaagent/nova-agent/compute"
 )
 
 // TestAgentKilledAndUpgraded: containers run on without their agent, and the
@@ -130,4 +134,55 @@ func parentOf(t testing.TB, pid int) int {
 func startOf(stat string) string {
 	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	return fields[19]
+}
+
+// TestKilledAtEachStep kills the agent, as kill -9 does, at each step of a build and of a
+// delete, and starts it again. A build ends ACTIVE or in ERROR with a fault, a delete is
+// completed, and nothing is left.
+func TestKilledAtEachStep(t *testing.T) {
+	c := openCluster(t)
+	binary := filepath.Join(t.TempDir(), "nova-agent")
+	build := exec.Command("go", "build", "-tags", "failpoint", "-o", binary, "../../nova-agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	t.Cleanup(func() {
+		c.control(t, "agent", "restart")
+		c.waitAgent(t)
+	})
+	for _, step := range compute.Steps {
+		t.Run(step, func(t *testing.T) {
+			checkLeaks(t, c)
+			operation, _, _ := strings.Cut(step, ".")
+			var s *server
+			if operation == "delete" {
+				s = c.boot(t, bootOptions{})
+			}
+			c.control(t, "agent", "stop")
+			c.controlWith(t, []string{"NOVA_AGENT_BIN=" + binary, "NOVA_AGENT_KILL_AT=" + step}, "agent", "start")
+			c.waitAgent(t)
+			if operation == "delete" {
+				if _, err := c.admin.do(http.MethodDelete, s.url(), nil); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				s = c.create(t, bootOptions{})
+			}
+			eventually(t, settle, "the agent to be killed at "+step, func() bool { return c.pid("nova-agent") == 0 })
+			c.control(t, "agent", "start")
+			c.waitAgent(t)
+			if operation == "delete" {
+				s.waitGone()
+				return
+			}
+			eventually(t, settle, "the build to have ended", func() bool {
+				status := s.show()["status"]
+				return status == "ACTIVE" || status == "ERROR"
+			})
+			if record := s.show(); record["status"] == "ERROR" && record["fault"] == nil {
+				t.Error("the server is in ERROR without a fault")
+			}
+		})
+	}
 }

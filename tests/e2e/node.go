@@ -20,8 +20,14 @@ import (
 // control runs devstack/cluster.
 func (c *cluster) control(t testing.TB, args ...string) {
 	t.Helper()
+	c.controlWith(t, nil, args...)
+}
+
+// controlWith is control with more in its environment.
+func (c *cluster) controlWith(t testing.TB, env []string, args ...string) {
+	t.Helper()
 	cmd := exec.Command("../../devstack/cluster", args...)
-	cmd.Env = append(os.Environ(), "CLUSTER_STATE="+c.state)
+	cmd.Env = append(append(os.Environ(), "CLUSTER_STATE="+c.state), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("devstack/cluster %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
