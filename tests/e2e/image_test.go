@@ -24,10 +24,10 @@ func TestBadImages(t *testing.T) {
 		bytes []byte
 		want  string // a part of the fault, besides the image
 	}{
-		{"not-an-archive", []byte(strings.Repeat("this is no image. ", 100)), "image"},
-		{"empty", nil, "image"},
-		{"truncated", web[:len(web)/2], "image"},
-		{"lying-layer", bytes.Replace(web, []byte("busybox and a web server"), []byte("BUSYBOX and a web server"), 1), "image"},
+		{"not-an-archive", []byte(strings.Repeat("this is no image. ", 100)), "not a tar archive"},
+		{"empty", nil, "no image in the archive"},
+		{"truncated", web[:len(web)/2], "truncated"},
+		{"lying-layer", bytes.Replace(web, []byte("It works:"), []byte("It lies: "), 1), "diff"},
 		{"no-command", dockerArchive(t, nil), "command"},
 		{"missing-command", dockerArchive(t, []string{"/no/such/program"}), "/no/such/program"},
 	} {
