@@ -300,3 +300,36 @@ func TestAccountFilesOfTheImage(t *testing.T) {
 		}
 	}
 }
+
+// TestTracedByItsParent: a thread that has made the shim its tracer must not keep the container from ending.
+func TestTracedByItsParent(t *testing.T) {
+	r := newRuntime(t)
+	img := image(t)
+	addProber(t, img)
+	if exit, out := run(t, r, bundle(t, "traceme", img, "/prober", "traceme")); exit.Code != 0 || out != "traceme: ok\n" {
+		t.Errorf("%+v, %q", exit, out)
+	}
+	// Nor, whether it is the first process or an exec, from being deleted.
+	first, err := r.Start(context30(t), bundle(t, "stopped", img, "/prober", "traceme", "stop"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := r.Start(context30(t), bundle(t, "traced", img, "sleep", "1000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := newLines()
+	e, err := second.Exec(context30(t), runtime.ExecSpec{ID: "x", Args: []string{"/prober", "traceme", "stop"}}, runtime.Streams{Stdout: out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out.await(t, "traceme: ok")
+	for _, task := range []*runtime.Task{first, second} {
+		if err := task.Delete(context30(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := e.Wait(context30(t)); err != nil {
+		t.Error(err)
+	}
+}

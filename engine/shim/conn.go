@@ -24,8 +24,8 @@ type conn struct {
 	// wire.Stream*.
 	proc    *process
 	streams uint8
-	// owner is set on the connection that has started an exec.
-	owner bool
+	// starting is set on a connection that has asked for an exec, owner once that runs.
+	starting, owner bool
 
 	// The message being read.
 	header  [wire.HeaderSize]byte

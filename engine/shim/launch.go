@@ -15,12 +15,12 @@ func (c *conn) launch(payload []byte, fds []int) bool {
 		return false
 	}
 	s.listener, s.stateDir, fds = fds[0], fds[1], fds[2:]
-	p := &process{s: s, id: h.ID, main: true, stdin: -1, pidfd: -1}
+	p := &process{s: s, id: h.ID, main: true, stdin: -1}
 	if h.Flags&wire.HasLog != 0 {
 		p.log = newLogger(fds[0], h.LogName, int64(h.LogMaxBytes), int(h.LogMaxFiles))
 		fds = fds[1:]
 	}
-	result, ok := s.fork(p, h, program, fds)
+	result, pidfd, ok := s.fork(p, h, program, fds)
 	if !ok {
 		return false
 	}
@@ -34,11 +34,13 @@ func (c *conn) launch(payload []byte, fds []int) bool {
 		short = short[:10]
 	}
 	writeProc("/proc/self/comm", "shim-"+short)
-	c.sendFD(wire.Started, 0, result.Append(nil), p.pidfd)
+	c.sendFD(wire.Started, 0, result.Append(nil), pidfd)
+	syscall.Close(pidfd)
 	// Clients that were connected beforehand see the first byte.
 	s.watch(s.listener, syscall.EPOLLIN, acceptor{s})
 	s.accept()
 	p.begin()
+	go s.waitForChildren()
 	return true
 }
 
@@ -46,41 +48,62 @@ func (c *conn) launch(payload []byte, fds []int) bool {
 func (c *conn) exec(payload []byte, fds []int) bool {
 	s := c.s
 	h, program, err := wire.ParseLaunch(payload)
-	if err != nil || c.proc != nil || s.init == nil || s.find(h.ID) != nil || len(fds) < h.Descriptors(false) {
+	if err != nil || c.proc != nil || c.starting || s.init == nil || s.taken(h.ID) || len(fds) < h.Descriptors(false) {
 		return false
 	}
-	p := &process{s: s, id: h.ID, stdin: -1, pidfd: -1, started: false}
-	p.stdinOnce = true
-	s.execs = append(s.execs, p)
-	c.proc, c.owner, c.streams = p, true, wire.StreamStdin|wire.StreamStdout|wire.StreamStderr
 	// The program is copied: the connection's buffer is used again.
 	program = append([]byte(nil), program...)
+	s.starting = append(s.starting, h.ID)
+	c.starting = true
 	go func() {
-		result, ok := s.fork(p, h, program, fds)
-		s.later(func() {
-			if !ok || result.Errno != 0 {
-				s.forget(p)
-				c.proc = nil
-				if ok {
-					c.send(wire.Failed, 0, result.Append(nil))
-				} else {
-					c.close()
-				}
-				return
-			}
-			if c.fd >= 0 {
-				p.clients = append(p.clients, c)
-			}
-			c.sendFD(wire.Started, 0, result.Append(nil), p.pidfd)
-			p.begin()
-		})
+		p := &process{s: s, id: h.ID, stdin: -1, stdinOnce: true}
+		result, pidfd, ok := s.fork(p, h, program, fds)
+		s.later(func() { c.execStarted(p, result, pidfd, ok) })
 	}()
 	return true
 }
 
+// execStarted takes over an exec that was forked, or not.
+func (c *conn) execStarted(p *process, result wire.LaunchResult, pidfd int, ok bool) {
+	s := c.s
+	for i, id := range s.starting {
+		if id == p.id {
+			s.starting = append(s.starting[:i], s.starting[i+1:]...)
+			break
+		}
+	}
+	if !ok {
+		c.close()
+		return
+	}
+	if result.Errno != 0 {
+		c.send(wire.Failed, 0, result.Append(nil))
+		return
+	}
+	s.execs = append(s.execs, p)
+	if c.fd >= 0 {
+		c.proc, c.owner, c.streams = p, true, wire.StreamStdin|wire.StreamStdout|wire.StreamStderr
+		p.clients = append(p.clients, c)
+	}
+	c.sendFD(wire.Started, 0, result.Append(nil), pidfd)
+	syscall.Close(pidfd)
+	p.begin()
+	s.hasForked()
+}
+
+// taken tells whether an exec is called id.
+func (s *shim) taken(id string) bool {
+	for _, other := range s.starting {
+		if other == id {
+			return true
+		}
+	}
+	return s.find(id) != nil
+}
+
 // fork runs the program and sets up p's descriptors. It consumes fds, and returns
 // false for a malformed message. It may run on any goroutine: it touches nothing but p.
-func (s *shim) fork(p *process, h wire.LaunchHeader, program []byte, fds []int) (wire.LaunchResult, bool) {
+func (s *shim) fork(p *process, h wire.LaunchHeader, program []byte, fds []int) (result wire.LaunchResult, pidfd int, ok bool) {
 	var own []int
 	n := h.Descriptors(false)
 	if h.Flags&wire.HasLog != 0 {
@@ -91,21 +114,22 @@ func (s *shim) fork(p *process, h wire.LaunchHeader, program []byte, fds []int) 
 	l, err := fork.Load(program, fds)
 	if err != nil {
 		closeAll(own)
-		return wire.LaunchResult{}, false
+		return result, -1, false
 	}
 	r := l.Run()
-	result := wire.LaunchResult{PID: int32(r.PID), Step: int32(r.Failed), Errno: uint32(r.Errno)}
+	result = wire.LaunchResult{PID: int32(r.PID), Step: int32(r.Failed), Errno: uint32(r.Errno)}
 	for _, n := range r.Notes {
 		result.Notes = append(result.Notes, wire.Note{Step: int32(n.Step), Errno: int32(n.Errno)})
 	}
 	if r.Failed != fork.None {
 		closeAll(own)
-		return result, true
+		return result, -1, true
 	}
 	p.pid = r.PID
 	p.tty = h.Flags&wire.TTY != 0
 	p.stdinOnce = p.stdinOnce || h.Flags&wire.StdinOnce != 0
-	if p.pidfd, err = pidfdOpen(r.PID); err != nil {
+	// Nobody has waited for the process yet, so that its pid is still its own.
+	if pidfd, err = pidfdOpen(r.PID); err != nil {
 		syscall.Kill(r.PID, syscall.SIGKILL)
 	}
 	if !p.tty {
@@ -117,7 +141,7 @@ func (s *shim) fork(p *process, h wire.LaunchHeader, program []byte, fds []int) 
 			p.stdin = own[2]
 			syscall.SetNonblock(p.stdin, true)
 		}
-		return result, true
+		return result, pidfd, true
 	}
 	var b [1]byte
 	_, master, _ := recv(own[0], b[:], nil)
@@ -132,14 +156,5 @@ func (s *shim) fork(p *process, h wire.LaunchHeader, program []byte, fds []int) 
 			}
 		}
 	}
-	return result, true
-}
-
-func (s *shim) forget(p *process) {
-	for i, o := range s.execs {
-		if o == p {
-			s.execs = append(s.execs[:i], s.execs[i+1:]...)
-			return
-		}
-	}
+	return result, pidfd, true
 }

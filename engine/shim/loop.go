@@ -23,6 +23,10 @@ type shim struct {
 
 	init  *process
 	execs []*process
+	// starting are the ids of the execs that are being forked; forked tells
+	// waitForChildren of their success.
+	starting []string
+	forked   chan struct{}
 
 	// buf takes a chunk of output behind room for its header.
 	buf [wire.HeaderSize + wire.MaxData]byte
@@ -47,7 +51,7 @@ func main() {
 	writeProc("/proc/self/oom_score_adj", "-999")
 	writeProc("/proc/self/comm", "shim-idle")
 
-	s := &shim{listener: -1, stateDir: -1}
+	s := &shim{listener: -1, stateDir: -1, forked: make(chan struct{}, 1)}
 	var err error
 	if s.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		syscall.Exit(1)

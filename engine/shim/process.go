@@ -16,10 +16,9 @@ type process struct {
 	id   string
 	main bool
 
-	pid, pidfd int
-	started    bool
-	ended      bool
-	exit       wire.Exit
+	pid   int
+	ended bool
+	exit  wire.Exit
 
 	tty       bool
 	stdin     int // -1: none
@@ -33,12 +32,8 @@ type process struct {
 	finished bool
 }
 
-// begin makes the main loop wait for p's end and output.
+// begin makes the main loop wait for p's output.
 func (p *process) begin() {
-	p.started = true
-	if p.pidfd >= 0 {
-		p.s.watch(p.pidfd, syscall.EPOLLIN, p)
-	}
 	for _, st := range []*stream{p.out, p.err} {
 		if st != nil {
 			p.s.watch(st.fd, syscall.EPOLLIN, st)
@@ -61,22 +56,12 @@ func (p *process) status() wire.Status {
 	return st
 }
 
-// ready is called when the process has ended.
-func (p *process) ready(uint32) {
-	var ws syscall.WaitStatus
-	for {
-		_, err := syscall.Wait4(p.pid, &ws, syscall.WALL, nil)
-		if err != syscall.EINTR {
-			break
-		}
-	}
-	p.s.drop(p.pidfd)
-	p.pidfd = -1
+// hasEnded is told p's wait status. Everything it has written is in the log before anybody
+// learns that it ended.
+func (p *process) hasEnded(ws syscall.WaitStatus) {
 	p.ended = true
 	p.exit = wire.Exit{Status: uint32(ws), At: clock(clockRealtime)}
 	p.closeStdin()
-
-	// What it has written is in the log before anybody learns that it ended.
 	p.drain()
 	if p.main {
 		p.s.recordExit(p.exit)
@@ -92,35 +77,7 @@ func (p *process) ready(uint32) {
 			p.s.syncExit()
 		}
 	}
-	p.s.reapOrphans()
 	p.s.trimExecs()
-}
-
-// reapOrphans reaps processes that were left to the shim, which happens in a PID
-// namespace shared with the host. Processes of our own are waited for by their pidfd.
-func (s *shim) reapOrphans() {
-	for {
-		var info [128]byte // siginfo_t
-		_, _, errno := syscall.RawSyscall6(syscall.SYS_WAITID, 0 /* P_ALL */, 0, uintptr(unsafe.Pointer(&info)),
-			syscall.WEXITED|syscall.WNOHANG|syscall.WNOWAIT, 0, 0)
-		pid := int(*(*int32)(unsafe.Pointer(&info[12])))
-		if errno != 0 || pid == 0 || s.owns(pid) {
-			return
-		}
-		syscall.Wait4(pid, nil, syscall.WALL|syscall.WNOHANG, nil)
-	}
-}
-
-func (s *shim) owns(pid int) bool {
-	if s.init != nil && s.init.pid == pid {
-		return true
-	}
-	for _, p := range s.execs {
-		if p.pid == pid || !p.started { // a fork in progress reaps its own
-			return true
-		}
-	}
-	return false
 }
 
 // trimExecs forgets the oldest ended execs.

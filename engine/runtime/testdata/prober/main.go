@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -15,6 +16,8 @@ func main() {
 		switch os.Args[1] {
 		case "oom":
 			oom()
+		case "traceme":
+			traceme()
 		case "hold": // keeps the files it was started with
 			syscall.Pause()
 		}
@@ -22,6 +25,22 @@ func main() {
 	}
 	for _, p := range probes {
 		fmt.Printf("%s: %s\n", p.name, p.run())
+	}
+}
+
+// traceme makes the parent the tracer of a thread that is not the first, and ends.
+func traceme() {
+	traced := make(chan syscall.Errno)
+	go func() {
+		runtime.LockOSThread()
+		_, _, errno := syscall.RawSyscall6(syscall.SYS_PTRACE, 0, 0, 0, 0, 0, 0)
+		traced <- errno
+		select {}
+	}()
+	fmt.Println("traceme:", name(<-traced))
+	if len(os.Args) > 2 { // stopped as a tracee, until somebody kills it
+		syscall.RawSyscall(syscall.SYS_PTRACE, 0, 0, 0)
+		syscall.Kill(syscall.Getpid(), syscall.SIGUSR1)
 	}
 }
 
