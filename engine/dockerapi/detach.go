@@ -42,19 +42,24 @@ type detachReader struct {
 	gone    <-chan struct{}
 	matched int
 	pending []byte // to be passed on before more is read
+	over    bool   // the sequence has come
 }
 
 // Read implements io.Reader.
 func (d *detachReader) Read(b []byte) (int, error) {
 	for len(d.pending) == 0 {
+		if d.over {
+			d.detach()
+			<-d.gone
+			return 0, io.EOF
+		}
 		buf := make([]byte, max(1, min(len(b), 4096)))
 		n, err := d.in.Read(buf)
 		for _, c := range buf[:n] {
 			if c == d.keys[d.matched] {
 				if d.matched++; d.matched == len(d.keys) {
-					d.detach()
-					<-d.gone
-					return 0, io.EOF
+					d.over = true
+					break
 				}
 				continue
 			}
@@ -67,7 +72,7 @@ func (d *detachReader) Read(b []byte) (int, error) {
 				d.pending = append(d.pending, c)
 			}
 		}
-		if err != nil {
+		if err != nil && !d.over {
 			d.pending = append(d.pending, d.keys[:d.matched]...)
 			d.matched = 0
 			if len(d.pending) == 0 {

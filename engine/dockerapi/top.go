@@ -118,6 +118,9 @@ func parsePS(args string) (show []column, titles []string, err error) {
 			}
 		}
 	}
+	if len(fields) == 0 {
+		return nil, nil, fmt.Errorf("ps_args %q names no column: %w", args, errdefs.ErrInvalid)
+	}
 	for _, field := range fields {
 		name, title, renamed := strings.Cut(field, "=")
 		c, known := columns[name]

@@ -127,16 +127,16 @@ func RemoveQuota(dir string) error {
 		return fmt.Errorf("remove quota: %w", err)
 	}
 	defer parent.Close()
-	var args btrfsVolArgs
-	copy(args.name[:], filepath.Base(dir))
-	if err := ioctl(parent, btrfsSubvolDestroy, unsafe.Pointer(&args)); err != nil {
-		return fmt.Errorf("remove subvolume %s: %w", dir, err)
-	}
-	// Newer kernels remove the group by themselves, some only after the cleaner ran (EBUSY).
+	// Kernels from 6.10 on say EBUSY here, and remove the group themselves after the subvolume.
 	drop := btrfsQgroupMake{id: lookup.tree}
 	err = ioctl(parent, btrfsQgroupMakeOp, unsafe.Pointer(&drop))
 	if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.ENOTCONN) {
 		return fmt.Errorf("remove the quota group of subvolume %s: %w", dir, err)
+	}
+	var args btrfsVolArgs
+	copy(args.name[:], filepath.Base(dir))
+	if err := ioctl(parent, btrfsSubvolDestroy, unsafe.Pointer(&args)); err != nil {
+		return fmt.Errorf("remove subvolume %s: %w", dir, err)
 	}
 	return nil
 }
