@@ -3,6 +3,7 @@ package image
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -45,16 +46,16 @@ func decompress(r io.Reader) (io.ReadCloser, compression.Compression, error) {
 	case compression.Gzip:
 		zr, err := gzip.NewReader(br)
 		if err != nil {
-			return nil, c, fmt.Errorf("gzip: %w", err)
+			return nil, c, compressedError("gzip", err)
 		}
-		return zr, c, nil
+		return &decoder{zr, "gzip"}, c, nil
 	case compression.Zstd:
 		zr, err := zstd.NewReader(br, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 			zstd.WithDecoderMaxWindow(zstdMaxWindow))
 		if err != nil {
-			return nil, c, fmt.Errorf("zstd: %w", err)
+			return nil, c, compressedError("zstd", err)
 		}
-		return zr.IOReadCloser(), c, nil
+		return &decoder{zr.IOReadCloser(), "zstd"}, c, nil
 	default:
 		for _, u := range unreadable {
 			if bytes.HasPrefix(head, u.magic) {
@@ -64,6 +65,29 @@ func decompress(r io.Reader) (io.ReadCloser, compression.Compression, error) {
 		}
 		return io.NopCloser(br), compression.Uncompressed, nil
 	}
+}
+
+// decoder is a decompressor whose errors tell that the data are to blame.
+type decoder struct {
+	io.ReadCloser
+	format string
+}
+
+func (d *decoder) Read(p []byte) (int, error) {
+	n, err := d.ReadCloser.Read(p)
+	if err != nil && err != io.EOF {
+		err = compressedError(d.format, err)
+	}
+	return n, err
+}
+
+// compressedError is an error of a decompressor. Where the stream below it
+// failed, importError knows.
+func compressedError(format string, err error) error {
+	if hasKind(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return err
+	}
+	return fmt.Errorf("%s data are damaged: %v: %w", format, err, errdefs.ErrInvalid)
 }
 
 // source is the stream an import reads. It counts and bounds the bytes and
