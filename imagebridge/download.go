@@ -153,6 +153,9 @@ func (d *download) request() (err error) {
 		return faultf(Unavailable, "Glance sends the range %.80q in place of bytes from %d on: %w",
 			resp.Header.Get("Content-Range"), d.offset, errdefs.ErrUnavailable)
 	}
+	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && d.record.Size != nil {
+		return faultf(Corrupt, "Glance has no more than %d of the %d bytes of its record: %w", d.offset, *d.record.Size, errdefs.ErrInvalid)
+	}
 	return statusFault(resp)
 }
 
