@@ -17,10 +17,7 @@ var capabilityNames = [...]string{
 	"CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
 }
 
-const (
-	capMknod    = 27
-	capSysAdmin = 21
-)
+const ()
 
 // Capabilities lists all that this package knows, by number.
 func Capabilities() []string { return append([]string(nil), capabilityNames[:]...) }

@@ -204,7 +204,6 @@ type client struct {
 	child int
 
 	done chan struct{} // closed once the connection has ended
-	exit func(wire.Exit)
 
 	queue   sync.Mutex
 	waiting []chan message // guarded by queue: who waits for the next replies

@@ -31,6 +31,7 @@ type conn struct {
 	header  [wire.HeaderSize]byte
 	have    int // bytes of header and payload read so far
 	payload []byte
+	large   bool // payload is a mapping
 	fds     []int
 
 	// pending is what the socket did not take yet; since is when it last took something.
@@ -97,11 +98,9 @@ func (c *conn) readMore() bool {
 		return false
 	}
 	if c.have == wire.HeaderSize && h.Length > 0 {
-		if n == 0 || uint32(len(c.payload)) != h.Length {
-			if uint32(cap(c.payload)) < h.Length {
-				c.payload = make([]byte, h.Length)
-			}
-			c.payload = c.payload[:h.Length]
+		if !c.room(int(h.Length)) {
+			c.close()
+			return false
 		}
 	}
 	if c.have < wire.HeaderSize+int(h.Length) {
@@ -109,15 +108,38 @@ func (c *conn) readMore() bool {
 	}
 	payload, fds := c.payload[:h.Length], c.fds
 	c.have, c.fds = 0, nil
-	if !c.handle(h, payload, fds) {
+	ok := c.handle(h, payload, fds)
+	c.dropLarge()
+	if !ok {
 		closeAll(fds)
 		c.close()
+	}
+	return ok
+}
+
+// room makes payload n bytes long. A large one, a program, is a mapping that is given back: the collector
+// is off.
+func (c *conn) room(n int) bool {
+	if n <= wire.MaxData {
+		if cap(c.payload) < n {
+			c.payload = make([]byte, n)
+		}
+		c.payload = c.payload[:n]
+		return true
+	}
+	large, err := syscall.Mmap(-1, 0, n, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	if err != nil {
 		return false
 	}
-	if cap(c.payload) > wire.MaxData {
-		c.payload = nil // a program: it is not needed again
-	}
+	c.payload, c.large = large, true
 	return true
+}
+
+func (c *conn) dropLarge() {
+	if c.large {
+		syscall.Munmap(c.payload)
+		c.payload, c.large = nil, false
+	}
 }
 
 // send queues a message and writes what the socket takes.
@@ -204,6 +226,7 @@ func (c *conn) close() {
 	s.drop(c.fd)
 	c.fd = -1
 	c.pending = nil
+	c.dropLarge()
 	closeAll(c.fds)
 	for i, o := range s.conns {
 		if o == c {

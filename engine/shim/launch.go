@@ -20,10 +20,12 @@ func (c *conn) launch(payload []byte, fds []int) bool {
 		p.log = newLogger(fds[0], h.LogName, int64(h.LogMaxBytes), int(h.LogMaxFiles))
 		fds = fds[1:]
 	}
-	result, pidfd, ok := s.fork(p, h, program, fds)
-	if !ok {
+	own, fds := cut(h, fds)
+	l, err := fork.Load(program, fds)
+	if err != nil {
 		return false
 	}
+	result, pidfd := p.fork(l, h, own, fds)
 	if result.Errno != 0 {
 		c.send(wire.Failed, 0, result.Append(nil))
 		return true
@@ -51,30 +53,29 @@ func (c *conn) exec(payload []byte, fds []int) bool {
 	if err != nil || c.proc != nil || c.starting || s.init == nil || s.taken(h.ID) || len(fds) < h.Descriptors(false) {
 		return false
 	}
-	// The program is copied: the connection's buffer is used again.
-	program = append([]byte(nil), program...)
+	own, fds := cut(h, fds)
+	l, err := fork.Load(program, fds)
+	if err != nil {
+		return false
+	}
 	s.starting = append(s.starting, h.ID)
 	c.starting = true
 	go func() {
 		p := &process{s: s, id: h.ID, stdin: -1, stdinOnce: true}
-		result, pidfd, ok := s.fork(p, h, program, fds)
-		s.later(func() { c.execStarted(p, result, pidfd, ok) })
+		result, pidfd := p.fork(l, h, own, fds)
+		s.later(func() { c.execStarted(p, result, pidfd) })
 	}()
 	return true
 }
 
 // execStarted takes over an exec that was forked, or not.
-func (c *conn) execStarted(p *process, result wire.LaunchResult, pidfd int, ok bool) {
+func (c *conn) execStarted(p *process, result wire.LaunchResult, pidfd int) {
 	s := c.s
 	for i, id := range s.starting {
 		if id == p.id {
 			s.starting = append(s.starting[:i], s.starting[i+1:]...)
 			break
 		}
-	}
-	if !ok {
-		c.close()
-		return
 	}
 	if result.Errno != 0 {
 		c.send(wire.Failed, 0, result.Append(nil))
@@ -101,21 +102,18 @@ func (s *shim) taken(id string) bool {
 	return s.find(id) != nil
 }
 
-// fork runs the program and sets up p's descriptors. It consumes fds, and returns
-// false for a malformed message. It may run on any goroutine: it touches nothing but p.
-func (s *shim) fork(p *process, h wire.LaunchHeader, program []byte, fds []int) (result wire.LaunchResult, pidfd int, ok bool) {
-	var own []int
+// cut separates a message's descriptors into the process's streams and the program's.
+func cut(h wire.LaunchHeader, fds []int) (own, program []int) {
+	h.Flags &^= wire.HasLog
 	n := h.Descriptors(false)
-	if h.Flags&wire.HasLog != 0 {
-		n--
-	}
-	own, fds = fds[:n], fds[n:]
+	return fds[:n], fds[n:]
+}
+
+// fork runs the program and sets up p's streams. It consumes the descriptors. It may run
+// on any goroutine: it touches nothing but its arguments.
+func (p *process) fork(l *fork.Loaded, h wire.LaunchHeader, own, fds []int) (result wire.LaunchResult, pidfd int) {
 	defer closeAll(fds)
-	l, err := fork.Load(program, fds)
-	if err != nil {
-		closeAll(own)
-		return result, -1, false
-	}
+	defer l.Free()
 	r := l.Run()
 	result = wire.LaunchResult{PID: int32(r.PID), Step: int32(r.Failed), Errno: uint32(r.Errno)}
 	for _, n := range r.Notes {
@@ -123,13 +121,14 @@ func (s *shim) fork(p *process, h wire.LaunchHeader, program []byte, fds []int) 
 	}
 	if r.Failed != fork.None {
 		closeAll(own)
-		return result, -1, true
+		return result, -1
 	}
 	p.pid = r.PID
 	p.tty = h.Flags&wire.TTY != 0
 	p.stdinOnce = p.stdinOnce || h.Flags&wire.StdinOnce != 0
 	// Nobody has waited for the process yet, so that its pid is still its own.
-	if pidfd, err = pidfdOpen(r.PID); err != nil {
+	pidfd, err := pidfdOpen(r.PID)
+	if err != nil {
 		syscall.Kill(r.PID, syscall.SIGKILL)
 	}
 	if !p.tty {
@@ -141,7 +140,7 @@ func (s *shim) fork(p *process, h wire.LaunchHeader, program []byte, fds []int) 
 			p.stdin = own[2]
 			syscall.SetNonblock(p.stdin, true)
 		}
-		return result, pidfd, true
+		return result, pidfd
 	}
 	var b [1]byte
 	_, master, _ := recv(own[0], b[:], nil)
@@ -156,5 +155,5 @@ func (s *shim) fork(p *process, h wire.LaunchHeader, program []byte, fds []int) 
 			}
 		}
 	}
-	return result, pidfd, true
+	return result, pidfd
 }

@@ -54,6 +54,7 @@ func run(t *testing.T, a *asm, fds ...int) (fork.Result, *fork.Loaded) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(l.Free)
 	return l.Run(), l
 }
 
@@ -268,7 +269,9 @@ func FuzzLoad(f *testing.F) {
 	f.Add(a.p.Encode(), 0)
 	f.Fuzz(func(t *testing.T, b []byte, descriptors int) {
 		if descriptors >= 0 && descriptors < 300 {
-			fork.Load(bytes.Clone(b), make([]int, descriptors))
+			if l, err := fork.Load(b, make([]int, descriptors)); err == nil {
+				l.Free()
+			}
 		}
 	})
 }
@@ -279,6 +282,7 @@ func BenchmarkRun(b *testing.B) {
 		a.call(syscall.SYS_EXECVE, a.str("/nonexistent"), a.argv("true"), a.argv())
 		l, _ := fork.Load(a.p.Encode(), nil)
 		l.Run()
+		l.Free()
 	}
 }
 

@@ -55,14 +55,15 @@ type result struct {
 // Loaded is a program that is ready to run once.
 type Loaded struct {
 	trap, a1, a2 uintptr // of the first fork
+	region       []byte  // the mapping that holds calls and data
 	calls        []call
-	data         []byte // keeps the memory alive that calls point to
+	data         []byte
 	res          *result
 	clone3       *cloneArgs
 }
 
 // Load resolves the arguments of an encoded program. The descriptors must stay open until Run
-// has returned. b is used as the program's memory where its alignment allows: it must not be used any more.
+// has returned. The program's memory is a mapping of its own, until Free.
 func Load(b []byte, descriptors []int) (*Loaded, error) {
 	p, err := parse(b)
 	if err != nil {
@@ -71,22 +72,26 @@ func Load(b []byte, descriptors []int) (*Loaded, error) {
 	if len(descriptors) != p.descriptors {
 		return nil, errFormat
 	}
-	data := p.data
-	if len(data) == 0 || uintptr(unsafe.Pointer(&data[0]))%8 != 0 {
-		words := make([]uint64, len(data)/8+1)
-		data = unsafe.Slice((*byte)(unsafe.Pointer(&words[0])), len(words)*8)
-		copy(data, p.data)
+	n := len(p.steps) / stepSize
+	callsSize := n * int(unsafe.Sizeof(call{}))
+	region, err := syscall.Mmap(-1, 0, callsSize+len(p.data)+8, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	if err != nil {
+		return nil, err
 	}
+	calls := unsafe.Slice((*call)(unsafe.Pointer(&region[0])), n)
+	data := region[callsSize:]
+	copy(data, p.data)
 	base := uintptr(unsafe.Pointer(&data[0]))
 	for i := range len(p.relocs) / 8 {
 		r := p.reloc(i)
 		*(*uint64)(unsafe.Pointer(&data[r.At])) = uint64(base + uintptr(r.To))
 	}
 	l := &Loaded{
-		trap:  syscall.SYS_CLONE,
-		calls: make([]call, len(p.steps)/stepSize),
-		data:  data,
-		res:   new(result),
+		trap:   syscall.SYS_CLONE,
+		region: region,
+		calls:  calls,
+		data:   data,
+		res:    new(result),
 	}
 	if p.cgroup == NoCgroup {
 		l.a1, l.a2 = cloneOrder(uintptr(p.flags) | vforkFlags | uintptr(syscall.SIGCHLD))
@@ -161,6 +166,9 @@ func (l *Loaded) Run() Result {
 
 // Data returns the program's memory, where a finished run has left its cells.
 func (l *Loaded) Data() []byte { return l.data }
+
+// Free gives the program's memory back. Nothing of l may be used any more.
+func (l *Loaded) Free() { syscall.Munmap(l.region) }
 
 // reap waits for a child that has ended or is about to.
 func reap(pid int) {

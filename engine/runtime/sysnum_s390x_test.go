@@ -1,0 +1,3 @@
+package runtime_test
+
+const sysRenameat2 = 347
