@@ -3,6 +3,7 @@ package keystone
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -131,8 +132,13 @@ func TestRefusedCredentials(t *testing.T) {
 	l := cloud.Admin(t)
 	l.Password = "not-the-secret"
 	_, err := newSession(t, optionsOf(l)).Token(deadline(t))
-	if !errors.Is(err, errdefs.ErrInvalid) || strings.Contains(err.Error(), l.Password) || !strings.Contains(err.Error(), "401") {
+	if !errors.Is(err, errdefs.ErrInvalid) || strings.Contains(err.Error(), l.Password) {
 		t.Errorf("got %v", err)
+	}
+	for _, want := range []string{"401", l.Username, l.AuthURL} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("no %s in %v", want, err)
+		}
 	}
 	for _, o := range []Options{{}, {Credentials: Credentials{AuthURL: "http://k"}}, {Credentials: Credentials{AuthURL: "http://k", Username: "u"}}} {
 		if _, err := New(o); !errors.Is(err, errdefs.ErrInvalid) {
@@ -150,6 +156,111 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 		if strings.Contains(text, "s3cret") || !strings.Contains(text, "nova") {
 			t.Errorf("printed: %s", text)
 		}
+	}
+}
+
+// TestRedirects: neither a password nor a token follows a redirect to another host; on
+// the same host it does.
+func TestRedirects(t *testing.T) {
+	l := cloud.Admin(t)
+	proxy, elsewhere := faultproxy.New(t, l.AuthURL), faultproxy.New(t, l.AuthURL)
+	o := optionsOf(l)
+	s := newSession(t, o)
+	for _, code := range []int{301, 302, 303, 307, 308} {
+		proxy.Heal()
+		proxy.Fail(faultproxy.Fault{Path: "/auth/projects", Do: faultproxy.Status(code, "", "Location", elsewhere.URL()+"/auth/projects")})
+		if status, _, err := ask(t, s.Do, "GET", proxy.URL()+"/auth/projects", nil); status != code || err != nil {
+			t.Errorf("%d: got %d, %v", code, status, err)
+		}
+	}
+	proxy.Heal()
+	proxy.Fail(faultproxy.Fault{Path: "/moved", Do: faultproxy.Status(307, "", "Location", proxy.URL()+"/auth/projects")})
+	if status, _, err := ask(t, s.Do, "GET", proxy.URL()+"/moved", nil); status != 200 || err != nil {
+		t.Errorf("on the same host: got %d, %v", status, err)
+	}
+	proxy.Heal()
+	proxy.Fail(faultproxy.Fault{Path: "/moved", Do: faultproxy.Status(307, "", "Location", proxy.URL()+"/moved")})
+	if status, _, err := ask(t, s.Do, "GET", proxy.URL()+"/moved", nil); status != 307 || err != nil {
+		t.Errorf("in a circle: got %d, %v", status, err)
+	}
+	proxy.Heal()
+	proxy.Fail(faultproxy.Fault{Path: "/auth/tokens", Do: faultproxy.Status(307, "", "Location", elsewhere.URL()+"/auth/tokens")})
+	o.AuthURL = proxy.URL()
+	if _, err := newSession(t, o).Token(deadline(t)); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("login: %v", err)
+	}
+	if seen := elsewhere.Seen(); len(seen) > 0 {
+		t.Errorf("the other host heard %d requests", len(seen))
+	}
+}
+
+// TestCatalogue: interfaces count in their order, regions exclude, names have aliases.
+func TestCatalogue(t *testing.T) {
+	l := cloud.Admin(t)
+	proxy := faultproxy.New(t, l.AuthURL)
+	proxy.Fail(faultproxy.Fault{Path: "/auth/tokens", Do: faultproxy.Rewrite(func(text []byte) []byte {
+		var login map[string]map[string]any
+		if err := json.Unmarshal(text, &login); err != nil {
+			t.Error(err)
+			return text
+		}
+		at := func(iface, region, url string) map[string]any {
+			return map[string]any{"interface": iface, "region": region, "region_id": region, "url": url}
+		}
+		login["token"]["catalog"] = []map[string]any{
+			{"type": "block-storage", "endpoints": []any{at("public", "one", "http://volumes/")}},
+			{"type": "image", "endpoints": []any{at("public", "one", "http://public-1"), at("admin", "one", "http://admin-1"), at("internal", "one", "http://internal-1"), at("public", "two", "http://public-2/")}},
+			{"type": "empty", "endpoints": []any{}},
+		}
+		changed, err := json.Marshal(login)
+		if err != nil {
+			t.Error(err)
+		}
+		return changed
+	})})
+	o := optionsOf(l)
+	o.AuthURL = proxy.URL()
+	first := newSession(t, o)
+	if _, err := first.Token(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		region     string
+		interfaces []string
+		service    string
+		want       string
+	}{
+		{"one", nil, "image", "http://internal-1"},
+		{"one", []string{"public"}, "image", "http://public-1"},
+		{"one", []string{"admin", "public"}, "image", "http://admin-1"},
+		{"two", nil, "image", "http://public-2"},
+		{"two", []string{"admin"}, "image", ""},
+		{"", nil, "image", "http://internal-1"},
+		{"one", nil, "volumev3", "http://volumes"},
+		{"one", nil, "block-storage", "http://volumes"},
+		{"three", nil, "image", ""},
+		{"one", nil, "empty", ""},
+	} {
+		o.Region, o.Interfaces = tt.region, tt.interfaces
+		s := newSession(t, o)
+		s.token, s.expires, s.catalogue = first.token, first.expires, first.catalogue // a login takes long
+		got, err := s.Endpoint(deadline(t), tt.service)
+		if got != tt.want || (tt.want == "") != errors.Is(err, errdefs.ErrNotFound) {
+			t.Errorf("%+v: got %q, %v", tt, got, err)
+		}
+	}
+}
+
+// TestReplaceCancelled: a refused token is not replaced for a request that has ended,
+// while another one's login hangs.
+func TestReplaceCancelled(t *testing.T) {
+	s := newSession(t, optionsOf(cloud.Admin(t)))
+	s.turn <- struct{}{}
+	defer s.unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.replace(ctx, "refused"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }
 

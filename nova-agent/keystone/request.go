@@ -37,9 +37,8 @@ func (s *Session) Do(req *http.Request) (*http.Response, error) {
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || !rewind(req) {
 		return resp, err
 	}
-	s.forget(token)
 	drain(resp)
-	if token, err = s.Token(req.Context()); err != nil {
+	if token, err = s.replace(req.Context(), token); err != nil {
 		return nil, err
 	}
 	req.Header.Set("X-Auth-Token", token)
@@ -108,9 +107,8 @@ func (u *User) Do(req *http.Request) (*http.Response, error) {
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || !rewind(req) {
 		return resp, err
 	}
-	service.forget(token)
 	drain(resp)
-	if token, err = service.Token(req.Context()); err != nil {
+	if token, err = service.replace(req.Context(), token); err != nil {
 		return nil, err
 	}
 	req.Header.Set("X-Service-Token", token)

@@ -167,13 +167,16 @@ func (s *Session) lock(ctx context.Context) error {
 
 func (s *Session) unlock() { <-s.turn }
 
-// forget drops a token that was refused, unless another one has replaced it.
-func (s *Session) forget(token string) {
-	s.turn <- struct{}{}
-	defer s.unlock()
-	if s.token == token {
+// replace returns a token in place of one that was refused.
+func (s *Session) replace(ctx context.Context, refused string) (string, error) {
+	if err := s.lock(ctx); err != nil {
+		return "", err
+	}
+	if s.token == refused { // else another request has replaced it
 		s.token = ""
 	}
+	s.unlock()
+	return s.Token(ctx)
 }
 
 // login takes the lock and sees to it that there is a good token. The caller unlocks,

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -239,6 +240,55 @@ func TestTraits(t *testing.T) {
 	}
 	if err := l.SetTrait(l.ctx, uuid.NewString(), "COMPUTE_STATUS_DISABLED", true); !errors.Is(err, errdefs.ErrNotFound) {
 		t.Errorf("a stranger: %v", err)
+	}
+}
+
+// TestCustomTrait: one that Placement lacks is made, and made again once an operator
+// has deleted it.
+func TestCustomTrait(t *testing.T) {
+	l := openLive(t)
+	custom := "CUSTOM_TEST_" + strings.ToUpper(strings.ReplaceAll(uuid.NewString(), "-", "_"))
+	remove := func(ctx context.Context) error {
+		return l.direct.call(ctx, http.MethodDelete, "/traits/"+custom, "1.6", nil, nil)
+	}
+	t.Cleanup(func() {
+		if err := remove(context.WithoutCancel(l.ctx)); err != nil && !isStatus(err, http.StatusNotFound) {
+			t.Error(err)
+		}
+	})
+	n := l.node()
+	n.Traits, n.Managed = append(n.Traits, custom), append(n.Managed, custom)
+	l.sync(n)
+	if !slices.Contains(l.traits(n.UUID), custom) {
+		t.Error("it was not made")
+	}
+	l.must(l.direct.DeleteProvider(l.ctx, n.UUID))
+	l.must(remove(l.ctx))
+	if _, err := l.Sync(l.ctx, n); !errors.Is(err, errdefs.ErrInvalid) {
+		t.Errorf("a trait that is gone: %v", err)
+	}
+	l.sync(n)
+	if !slices.Contains(l.traits(n.UUID), custom) {
+		t.Error("it was not made again")
+	}
+	l.must(l.direct.DeleteProvider(l.ctx, n.UUID))
+}
+
+// TestTogether: several want the same new node at the same time.
+func TestTogether(t *testing.T) {
+	l := openLive(t)
+	n := l.node()
+	var wait sync.WaitGroup
+	for range 3 { // few enough for nobody to lose `conflicts` times
+		wait.Go(func() {
+			if _, err := l.Sync(l.ctx, n); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	if len(l.inventories(n.UUID)) != 3 || len(l.traits(n.UUID)) != 2 {
+		t.Errorf("inventories %v, traits %v", l.inventories(n.UUID), l.traits(n.UUID))
 	}
 }
 
