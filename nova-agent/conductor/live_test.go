@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"testing"
 	"time"
@@ -18,7 +15,7 @@ import (
 	"novaagent/engine/errdefs"
 	"novaagent/nova-agent/objects"
 	"novaagent/nova-agent/rpc"
-	"novaagent/tests/need"
+	testcloud "novaagent/tests/cloud"
 )
 
 // cloud is the conductor of a real control plane, asked for a host that only this
@@ -29,21 +26,11 @@ type cloud struct {
 	t   *testing.T
 }
 
-// openCloud connects to the cluster whose state lies in the directory
-// NOVA_AGENT_TEST_CLOUD, as its nova-compute would.
+// openCloud connects to the cloud under test as its nova-compute would.
 func openCloud(t *testing.T) *cloud {
 	t.Helper()
-	dir := need.Env(t, "NOVA_AGENT_TEST_CLOUD")
-	conf, err := os.ReadFile(filepath.Join(dir, "etc/nova/nova-compute.conf"))
-	if err != nil {
-		need.Unmet(t, "a cluster: "+err.Error())
-	}
-	url := regexp.MustCompile(`(?m)^transport_url *= *(\S+)`).FindSubmatch(conf)
-	if url == nil {
-		t.Fatal("nova-compute.conf has no transport_url")
-	}
 	options := rpc.DefaultOptions()
-	options.TransportURL = string(url[1])
+	options.TransportURL = testcloud.TransportURL(t)
 	bus, err := rpc.New(options)
 	if err != nil {
 		t.Fatal(err)

@@ -4,16 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +19,7 @@ import (
 
 	"novaagent/engine/kernel"
 	enginenet "novaagent/engine/network"
+	"novaagent/tests/cloud"
 	"novaagent/tests/need"
 )
 
@@ -37,34 +35,17 @@ func (s *cloudSession) Do(r *http.Request) (*http.Response, error) {
 	return http.DefaultClient.Do(r)
 }
 
-// openCloud logs in as the user of an openrc file of the cloud that
-// NOVA_AGENT_TEST_CLOUD, a directory, describes.
-func openCloud(t *testing.T, files ...string) *cloudSession {
+// openCloud logs in.
+func openCloud(t *testing.T, l cloud.Login) *cloudSession {
 	t.Helper()
-	dir := need.Env(t, "NOVA_AGENT_TEST_CLOUD")
-	var rc []byte
-	err := errors.New("no file")
-	for _, name := range files {
-		if rc, err = os.ReadFile(filepath.Join(dir, name)); err == nil {
-			break
-		}
-	}
-	if err != nil {
-		need.Unmet(t, "a cluster: "+err.Error())
-	}
-	env := map[string]string{}
-	for _, m := range regexp.MustCompile(`(OS_[A-Z_]+)=['"]?([^'"\s]+)`).FindAllStringSubmatch(string(rc), -1) {
-		env[m[1]] = m[2]
-	}
-	domain := object{"name": env["OS_USER_DOMAIN_NAME"]}
 	body, err := json.Marshal(object{"auth": object{
 		"identity": object{"methods": []string{"password"}, "password": object{
-			"user": object{"name": env["OS_USERNAME"], "domain": domain, "password": env["OS_PASSWORD"]}}},
-		"scope": object{"project": object{"name": env["OS_PROJECT_NAME"], "domain": domain}}}})
+			"user": object{"name": l.Username, "domain": object{"name": l.UserDomain}, "password": l.Password}}},
+		"scope": object{"project": object{"name": l.Project, "domain": object{"name": l.ProjectDomain}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := http.Post(env["OS_AUTH_URL"]+"/auth/tokens", "application/json", bytes.NewReader(body))
+	res, err := http.Post(l.AuthURL+"/auth/tokens", "application/json", bytes.NewReader(body))
 	if err != nil {
 		need.Unmet(t, "a running cluster: "+err.Error())
 	}
@@ -106,7 +87,7 @@ func openLive(t *testing.T) *live {
 	t.Helper()
 	need.Root(t)
 	need.Command(t, "ping")
-	l := &live{t: t, admin: openCloud(t, "admin-openrc", "openrc"), demo: openCloud(t, "demo-openrc"), rows: newRows()}
+	l := &live{t: t, admin: openCloud(t, cloud.Admin(t)), demo: openCloud(t, cloud.Demo(t)), rows: newRows()}
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	c, err := New(Options{Service: l.admin, Records: l.rows, User: func(context.Context) Session { return l.demo }})
 	if err != nil {
