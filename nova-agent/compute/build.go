@@ -70,7 +70,7 @@ func (m *Manager) build(ctx context.Context, b *buildRequest) {
 		m.log.WarnContext(ctx, "this build was asked for before; the message is dropped", "attempt", attempt)
 		return
 	}
-	m.step("build.begun")
+	m.step(ctx, "build.begun")
 	m.late.begin(uuid)
 	outcome, err := m.buildOnce(ctx, b, attempt)
 	changed := m.late.end(uuid)
@@ -116,12 +116,12 @@ func (m *Manager) buildOnce(ctx context.Context, b *buildRequest, attempt string
 	if err != nil {
 		return m.buildEnded(ctx, b, err)
 	}
-	m.step("build.recorded")
+	m.step(ctx, "build.recorded")
 	event := beside(func() (struct{}, error) {
 		m.eventStart(ctx, b.instance.UUID.Value(), "build_and_run_instance")
 		return struct{}{}, nil
 	})
-	err = m.buildSteps(ctx, b)
+	err = m.guarded(ctx, "build", func() error { return m.buildSteps(ctx, b) })
 	if err == nil {
 		<-event
 		m.eventFinish(ctx, b.instance.UUID.Value(), "build_and_run_instance", nil)
@@ -234,7 +234,7 @@ func (m *Manager) buildSteps(ctx context.Context, b *buildRequest) error {
 	if err := firstCause(err, layers.err, vifs.err); err != nil {
 		return err
 	}
-	m.step("build.allocated")
+	m.step(ctx, "build.allocated")
 
 	files, err := m.prepareFiles(b, vifs.value)
 	if err != nil {
@@ -249,19 +249,19 @@ func (m *Manager) buildSteps(ctx context.Context, b *buildRequest) error {
 	if _, err := m.engine.Create(ctx, spec); err != nil {
 		return containerError(b.image.ID, err)
 	}
-	m.step("build.created")
+	m.step(ctx, "build.created")
 	if err := m.waitPlugged(ctx, plugged); err != nil {
 		return err
 	}
-	m.step("build.plugged")
+	m.step(ctx, "build.plugged")
 	if _, err := m.engine.Start(ctx, spec.ID); err != nil {
 		return containerError(b.image.ID, err)
 	}
-	m.step("build.started")
+	m.step(ctx, "build.started")
 	if err := m.recordActive(ctx, b, vifs.value); err != nil {
 		return err
 	}
-	m.step("build.active")
+	m.step(ctx, "build.active")
 	return nil
 }
 
@@ -370,7 +370,7 @@ func (m *Manager) recordClaim(ctx context.Context, b *buildRequest) error {
 		}
 		return err
 	}
-	m.step("build.claimed")
+	m.step(ctx, "build.claimed")
 	if err := m.checkGroup(ctx, b); err != nil {
 		return err
 	}

@@ -34,15 +34,15 @@ func (m *Manager) delete(ctx context.Context, inst *objects.Instance, bdms []*ob
 func (m *Manager) deleteSteps(ctx context.Context, inst *objects.Instance, bdms []*objects.BlockDeviceMapping) error {
 	uuid := inst.UUID.Value()
 	m.waiters.drop(uuid)
-	m.step("delete.begun")
+	m.step(ctx, "delete.begun")
 	if err := m.removeContainer(ctx, uuid); err != nil {
 		return err
 	}
-	m.step("delete.removed")
+	m.step(ctx, "delete.removed")
 	if err := m.neutron.Deallocate(ctx, networkInstance(inst), nil); err != nil {
 		return err
 	}
-	m.step("delete.deallocated")
+	m.step(ctx, "delete.deallocated")
 	for _, d := range volumes(bdms) {
 		// As in Nova, Cinder's refusals do not keep an instance from going.
 		if err := m.deleteAttachment(ctx, d.AttachmentID.Or("")); err != nil {
@@ -56,7 +56,7 @@ func (m *Manager) deleteSteps(ctx context.Context, inst *objects.Instance, bdms 
 	if err := m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{}); err != nil {
 		return err
 	}
-	m.step("delete.saved")
+	m.step(ctx, "delete.saved")
 	return m.completeDeletion(ctx, inst)
 }
 
@@ -69,7 +69,7 @@ func (m *Manager) completeDeletion(ctx context.Context, inst *objects.Instance) 
 		// The periodic update removes allocations of deleted instances.
 		m.log.WarnContext(ctx, "the allocation was not deleted; the next update will", "error", err)
 	}
-	m.step("delete.freed")
+	m.step(ctx, "delete.freed")
 	if err := m.conductor.CleanConsoleAuths(ctx, uuid); err != nil {
 		m.log.WarnContext(ctx, "console tokens were not deleted", "error", err)
 	}
@@ -79,7 +79,7 @@ func (m *Manager) completeDeletion(ctx context.Context, inst *objects.Instance) 
 	if err := m.conductor.DeleteInstanceInfo(ctx, uuid); err != nil {
 		m.log.WarnContext(ctx, "the schedulers were not told", "error", err)
 	}
-	m.step("delete.done")
+	m.step(ctx, "delete.done")
 	return m.forget(uuid)
 }
 

@@ -211,13 +211,27 @@ func (m *Manager) background(ctx context.Context, what string, f func(ctx contex
 	})
 }
 
+// guarded makes an error of a panic in f, so that an operation which meets a bug of ours ends as
+// one that failed: with a fault, and with what it made taken back.
+func (m *Manager) guarded(ctx context.Context, what string, f func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			m.log.ErrorContext(ctx, "panic", "in", what, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
+			err = fmt.Errorf("internal error in %s: %v", what, p)
+		}
+	}()
+	return f()
+}
+
 func (m *Manager) survive(ctx context.Context, what string) {
 	if p := recover(); p != nil {
 		m.log.ErrorContext(ctx, "panic", "in", what, "value", fmt.Sprint(p), "stack", string(debug.Stack()))
 	}
 }
 
-func (m *Manager) step(name string) {
+// step marks a step of a build or delete.
+func (m *Manager) step(ctx context.Context, name string) {
+	m.log.DebugContext(ctx, "step", "step", name)
 	if m.opts.Step != nil {
 		m.opts.Step(name)
 	}
@@ -240,11 +254,11 @@ func cleanup(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 }
 
-// removeContainer asks for absence of an instance's container.
+// removeContainer asks for absence of an instance's container and files.
 func (m *Manager) removeContainer(ctx context.Context, uuid string) error {
 	err := m.engine.Remove(ctx, containerID(uuid), engine.RemoveOptions{Force: true})
-	if errors.Is(err, errdefs.ErrNotFound) {
-		return nil
+	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
 	}
-	return err
+	return m.removeFiles(uuid)
 }

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
 
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
@@ -35,7 +39,7 @@ func (m *Manager) powerOff(ctx context.Context, inst *objects.Instance, clean bo
 		clean = false // it was asleep: Nova does not ask such a guest either
 	}
 	grace := engine.NoGrace
-	if !clean {
+	if !clean || m.deaf(id) {
 		grace = 0
 	}
 	_, err := m.engine.Stop(ctx, id, 0, grace)
@@ -43,6 +47,35 @@ func (m *Manager) powerOff(ctx context.Context, inst *objects.Instance, clean bo
 		return nil
 	}
 	return err
+}
+
+// deaf says that a container's first process will not end by its stop signal: the kernel
+// does not deliver a signal to the first process of a PID namespace that has no handler for it. To wait for it is
+// to no end.
+func (m *Manager) deaf(id string) bool {
+	c, err := m.engine.Inspect(id)
+	if err != nil || c.PID == 0 {
+		return false
+	}
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(c.PID) + "/status")
+	if err != nil {
+		return false
+	}
+	return !handles(string(text), c.Process.StopSignal)
+}
+
+// handles reads from a /proc/PID/status whether the process catches sig. What cannot be
+// read counts as caught.
+func handles(status string, sig syscall.Signal) bool {
+	for line := range strings.Lines(status) {
+		mask, ok := strings.CutPrefix(line, "SigCgt:")
+		if !ok {
+			continue
+		}
+		bits, err := strconv.ParseUint(strings.TrimSpace(mask), 16, 64)
+		return err != nil || sig <= 0 || sig > 64 || bits&(1<<(uint(sig)-1)) != 0
+	}
+	return true
 }
 
 // powerOn starts an instance's process with its network as Neutron has it now: ports that were

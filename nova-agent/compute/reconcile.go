@@ -74,6 +74,9 @@ func (m *Manager) reconcile(ctx context.Context) error {
 		}
 	}
 	m.dropAttempts(ctx, instances)
+	if err := m.removeStrayFiles(); err != nil {
+		m.log.WarnContext(ctx, "files of instances that are gone stay", "error", err)
+	}
 	if len(instances) > 0 {
 		if err := m.conductor.UpdateInstanceInfo(ctx, instances...); err != nil {
 			m.log.WarnContext(ctx, "the schedulers were not told", "error", err)

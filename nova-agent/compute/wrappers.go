@@ -73,7 +73,10 @@ func (m *Manager) do(ctx context.Context, o operation, c *call) (result any, err
 		}
 		defer unlock()
 	}
-	result, err = o.run(ctx, c)
+	err = m.guarded(ctx, c.method, func() (err error) {
+		result, err = o.run(ctx, c)
+		return err
+	})
 	if err == nil {
 		m.watchPower(c.inst)
 	}
