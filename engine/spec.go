@@ -95,8 +95,6 @@ const (
 	NetworkEndpoints NetworkMode = "endpoints"
 	// NetworkHost: the host's. For containers of OwnerDocker only.
 	NetworkHost NetworkMode = "host"
-	// networkContainerPrefix begins the mode that shares another container's.
-	networkContainerPrefix = "container:"
 )
 
 // Resources are limits, not wishes. Zero is no limit unless said otherwise.

@@ -95,7 +95,8 @@ func (f *filter) entry(h *tar.Header) (bool, error) {
 	var err error
 	// A new map also lets go of the records we do not need.
 	h.PAXRecords, err = keptXattrs(h)
-	h.Xattrs = nil //nolint:staticcheck // deprecated, yet filled by the reader
+	//lint:ignore SA1019 deprecated, yet filled by the reader
+	h.Xattrs = nil
 	return true, err
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -277,10 +276,4 @@ func (l *lane) declare(ctx context.Context, s *session, e exchangeSpec) error {
 func isCode(err error, code int) bool {
 	var refusal *amqp.Error
 	return errors.As(err, &refusal) && refusal.Code == code
-}
-
-// isInequivalent says whether the broker refused a declaration because of one
-// property, such as "durable".
-func isInequivalent(err error, property string) bool {
-	return isCode(err, amqp.PreconditionFailed) && strings.Contains(err.Error(), "inequivalent arg '"+property+"'")
 }

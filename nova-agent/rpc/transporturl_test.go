@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os/exec"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,7 +68,7 @@ for url in json.load(sys.stdin):
         out.append(None)
 json.dump(out, sys.stdout)
 `
-	urls := transportURLs[:len(transportURLs)]
+	urls := slices.Clone(transportURLs)
 	for i, u := range urls {
 		if u == "" { // the library would ask its configuration
 			urls = append(urls[:i:i], urls[i+1:]...)

@@ -55,9 +55,10 @@ func TestServiceAway(t *testing.T) {
 			c.control(t, "service", "stop", tt.service)
 			t.Cleanup(func() { c.control(t, "service", "start", tt.service) })
 			resume()
-			eventually(t, settle, "the server to be in ERROR", func() bool { return s.show()["status"] == "ERROR" })
-			t.Logf("fault: %s", s.fault())
+			eventually(t, settle, "the build to have ended", s.buildEnded)
 			c.control(t, "service", "start", tt.service)
+			s.wait("ERROR")
+			t.Logf("fault: %s", s.fault())
 			s.delete()
 			c.boot(t, tt.options)
 		})
@@ -77,6 +78,22 @@ func TestPlacementAway(t *testing.T) {
 	s.wait("ACTIVE")
 	c.control(t, "service", "start", "placement")
 	c.boot(t, bootOptions{Networks: []object{}})
+}
+
+// buildEnded tells whether the event of the build has. Nova's API answers that without
+// Neutron, unlike the server itself.
+func (s *server) buildEnded() bool {
+	s.t.Helper()
+	for _, action := range s.c.admin.list(s.t, s.url()+"/os-instance-actions", "instanceActions") {
+		got := s.c.admin.must(s.t, http.MethodGet, s.url()+"/os-instance-actions/"+action["request_id"].(string), nil)["instanceAction"].(object)
+		for _, e := range got["events"].([]any) {
+			event := e.(object)
+			if event["event"] == "compute__do_build_and_run_instance" && event["result"] != nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // allocated tells whether Placement has an allocation for a server.
