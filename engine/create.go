@@ -118,7 +118,7 @@ func (e *Engine) reserve(rec *Container) (*tracked, error) {
 }
 
 func newTracked(rec *Container) *tracked {
-	return &tracked{id: rec.ID, rec: rec, changed: make(chan struct{})}
+	return &tracked{id: rec.ID, rec: rec, changed: make(chan struct{}), traces: true}
 }
 
 // build does what purge undoes. The caller holds t's lock.
@@ -135,6 +135,7 @@ func (e *Engine) build(ctx context.Context, t *tracked) error {
 	if err != nil {
 		return err
 	}
+	t.traces = false
 	e.show(t, &rec)
 	e.step("create.recorded", rec.ID)
 	if rec.ImageDigest != "" {

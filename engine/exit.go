@@ -65,12 +65,19 @@ func (e *Engine) reap(ctx context.Context, t *tracked, task *runtime.Task) (then
 	}
 	e.emit(t, ActionDie, func(ev *Event) { ev.Exit = exit })
 
-	// The shim's record of the exit goes with the task; ours must be on the disk by then.
+	// The shim's record of the exit goes with the task. Ours survives the agent already, and
+	// is on the disk in a moment; a power cut before that makes the exit a lost one.
 	if !rec.Spec.AutoRemove {
-		err = e.db.Sync()
+		e.spawn("sync", t.id, func(context.Context) {
+			if err := e.db.Sync(); err != nil {
+				e.log.Error("a container's exit is not on the disk", "container_id", t.id, "error", err)
+			}
+		})
 	}
-	if err := errors.Join(err, task.Delete(ctx)); err != nil {
+	if err := task.Delete(ctx); err != nil {
 		e.log.Error("clearing up after a container's process", "container_id", t.id, "error", err)
+	} else {
+		t.traces = false
 	}
 	switch {
 	case to == Restarting:

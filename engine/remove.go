@@ -115,8 +115,11 @@ func (e *Engine) purgeProcess(ctx context.Context, t *tracked) error {
 		}
 		t.task = nil
 	}
-	if err := e.runtime.Remove(ctx, t.id); err != nil {
-		return fmt.Errorf("process: %w", err)
+	if t.traces {
+		if err := e.runtime.Remove(ctx, t.id); err != nil {
+			return fmt.Errorf("process: %w", err)
+		}
+		t.traces = false
 	}
 	e.dropExecs(t.id)
 	return nil

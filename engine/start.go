@@ -86,6 +86,7 @@ func (e *Engine) launch(ctx context.Context, t *tracked) error {
 	if err != nil {
 		return err
 	}
+	t.traces = true
 	task, err := e.runtime.Start(ctx, bundle)
 	if err != nil {
 		return err

@@ -22,6 +22,8 @@ type tracked struct {
 	waiting []*Attachment // clients that attached before the start
 	// prepared: prepare went through in this process, so all is there for a start.
 	prepared bool
+	// traces says that the runtime may have something of it left.
+	traces bool
 	// attempt counts restarts by policy, for the backoff.
 	attempt int
 	// size is what the client said its terminal has, for the next start.

@@ -85,7 +85,10 @@ func removeTree(ctx context.Context, dir string) error {
 				return err
 			}
 		}
-		return os.RemoveAll(dir)
+		if err := os.Remove(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return os.RemoveAll(dir)
+		}
+		return nil
 	}
 	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -72,6 +73,8 @@ func NewNamespaces(m IDMap, network bool) (user, net *os.File, err error) {
 	if network {
 		flags |= unix.CLONE_NEWNET
 	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	holder, err := fork.Park(flags)
 	if err != nil {
 		kind := errdefs.ErrUnavailable

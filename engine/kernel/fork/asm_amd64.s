@@ -29,7 +29,7 @@ ok:
 // func park(trap, a1, a2, a3, a4, a5 uintptr) (pid, errno uintptr)
 //
 // The child never touches memory: it sleeps in ppoll(NULL, 0, NULL, NULL) until
-// it is killed.
+// it is killed, by Kill or because the thread that cloned it has ended.
 TEXT ·park(SB),NOSPLIT|NOFRAME,$0-64
 	MOVQ	a1+8(FP), DI
 	MOVQ	a2+16(FP), SI
@@ -52,6 +52,13 @@ ok:
 	MOVQ	$0, errno+56(FP)
 	RET
 child:
+	MOVQ	$1, DI	// PR_SET_PDEATHSIG
+	MOVQ	$9, SI	// SIGKILL
+	MOVQ	$0, DX
+	MOVQ	$0, R10
+	MOVQ	$0, R8
+	MOVQ	$157, AX	// SYS_prctl
+	SYSCALL
 	MOVQ	$0, DI
 	MOVQ	$0, SI
 	MOVQ	$0, DX

@@ -47,6 +47,13 @@ ok:
 	MOVD	ZR, errno+56(FP)
 	RET
 child:
+	MOVD	$1, R0	// PR_SET_PDEATHSIG
+	MOVD	$9, R1	// SIGKILL
+	MOVD	$0, R2
+	MOVD	$0, R3
+	MOVD	$0, R4
+	MOVD	$167, R8	// SYS_prctl
+	SVC
 	MOVD	$0, R0
 	MOVD	$0, R1
 	MOVD	$0, R2

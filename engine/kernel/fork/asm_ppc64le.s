@@ -44,6 +44,13 @@ ok:
 	MOVD	R0, errno+56(FP)
 	RET
 child:
+	MOVD	$1, R3	// PR_SET_PDEATHSIG
+	MOVD	$9, R4	// SIGKILL
+	MOVD	$0, R5
+	MOVD	$0, R6
+	MOVD	$0, R7
+	MOVD	$171, R9	// SYS_prctl
+	SYSCALL	R9
 	MOVD	$0, R3
 	MOVD	$0, R4
 	MOVD	$0, R5

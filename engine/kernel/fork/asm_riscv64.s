@@ -47,6 +47,13 @@ err:
 	MOV	A0, errno+56(FP)
 	RET
 child:
+	MOV	$1, A0	// PR_SET_PDEATHSIG
+	MOV	$9, A1	// SIGKILL
+	MOV	ZERO, A2
+	MOV	ZERO, A3
+	MOV	ZERO, A4
+	MOV	$167, A7	// SYS_prctl
+	ECALL
 	MOV	ZERO, A0
 	MOV	ZERO, A1
 	MOV	ZERO, A2

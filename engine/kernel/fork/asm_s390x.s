@@ -45,6 +45,13 @@ ok:
 	MOVD	$0, errno+56(FP)
 	RET
 child:
+	MOVD	$1, R2	// PR_SET_PDEATHSIG
+	MOVD	$9, R3	// SIGKILL
+	MOVD	$0, R4
+	MOVD	$0, R5
+	MOVD	$0, R6
+	MOVD	$172, R1	// SYS_prctl
+	SYSCALL
 	MOVD	$0, R2
 	MOVD	$0, R3
 	MOVD	$0, R4

@@ -299,7 +299,9 @@ type cloneArgs struct {
 // Parked is a process that does nothing, a holder of namespaces.
 type Parked struct{ PID int }
 
-// Park clones a process into new namespaces given by flags. It ends only by Kill.
+// Park clones a process into new namespaces given by flags. It ends by Kill, or when the thread
+// that called Park does: the caller locks the goroutine to its thread until Kill. So a
+// process that is killed meanwhile leaves no holder behind.
 func Park(flags uintptr) (Parked, error) {
 	syscall.ForkLock.Lock()
 	pid, errno := parkChild(flags | syscall.CLONE_VM | uintptr(syscall.SIGCHLD))
