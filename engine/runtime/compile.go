@@ -95,7 +95,7 @@ func (l *launch) compileInit(cg *cgroup) error {
 	if err := l.names(); err != nil {
 		return err
 	}
-	l.b.JoinSessionKeyring("nova-agent").Tolerate(syscall.ENOSYS, syscall.EPERM, syscall.EDQUOT).Note()
+	l.b.JoinSessionKeyring("nova-agent-"+l.id).Tolerate(syscall.ENOSYS, syscall.EPERM, syscall.EDQUOT).Note()
 	l.makeCwd = true
 	return l.finish(l.spec.Process, m.terminal)
 }

@@ -77,7 +77,7 @@ func (t *Task) exec(ctx context.Context, s ExecSpec, streams Streams) (*Exec, er
 		linux.Seccomp = nil
 		spec.Linux, spec.Annotations = &linux, nil
 	}
-	l := &launch{r: t.r, b: kernel.NewBuilder(), spec: spec, ns: recordedNamespaces(t.rec.Linux), root: root, width: s.Width, height: s.Height}
+	l := &launch{r: t.r, id: t.rec.ID, b: kernel.NewBuilder(), spec: spec, ns: recordedNamespaces(t.rec.Linux), root: root, width: s.Width, height: s.Height}
 	defer l.close()
 	l.files = append(l.files, root)
 	shimFiles, header, err := l.streams(s.TTY, s.OpenStdin)
@@ -155,7 +155,7 @@ func (l *launch) compileExec(cg *cgroup, target *os.File) error {
 	if l.ns.pid {
 		l.b.Fork()
 	}
-	l.b.JoinSessionKeyring("nova-agent").TolerateAll()
+	l.b.JoinSessionKeyring("nova-agent-"+l.id).TolerateAll()
 	var terminal *kernel.Ref
 	if l.console != nil {
 		ptmx, _ := l.b.Open("/dev/pts/ptmx", os.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK)

@@ -67,7 +67,7 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &launch{r: r, b: kernel.NewBuilder(), spec: spec, ns: ns, root: root, width: b.Width, height: b.Height}
+	l := &launch{r: r, id: b.ID, b: kernel.NewBuilder(), spec: spec, ns: ns, root: root, width: b.Width, height: b.Height}
 	defer l.close()
 	l.files = append(l.files, root)
 	if cs := spec.Process.ConsoleSize; cs != nil && l.width == 0 && l.height == 0 {
