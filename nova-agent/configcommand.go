@@ -25,6 +25,9 @@ func runConfig(_ context.Context, args []string) error {
 	case "import":
 		return configImport(args[1:])
 	case "docs":
+		if err := parseAll(newFlags("config docs"), args[1:]); err != nil {
+			return err
+		}
 		_, err := os.Stdout.Write(config.Markdown())
 		return err
 	}

@@ -42,23 +42,12 @@ type node struct {
 func newNode(t *testing.T) *node {
 	t.Helper()
 	need.Root(t)
-	dir := need.Env(t, "NOVA_AGENT_TEST_CLOUD")
-	var files []string
-	for _, name := range []string{"nova-compute-base.conf", "nova-compute.conf"} {
-		path := filepath.Join(dir, "etc/nova", name)
-		if _, err := os.Stat(path); err == nil {
-			files = append(files, path)
-		}
-	}
-	if len(files) == 0 {
-		need.Unmet(t, "a cluster (make cluster)")
-	}
 	l := cloud.Admin(t)
 	n := &node{t: t, host: "service-test-" + uuid.NewString()[:8], listen: freeAddress(t), stateIn: t.TempDir()}
 	n.file = filepath.Join(n.stateIn, "nova-agent.yaml")
 	args := append([]string{"config", "import", "--output", n.file, "--set", "host=" + n.host, "--set", "node_name=" + n.host,
 		"--set", "state_dir=" + filepath.Join(n.stateIn, "state"), "--set", "run_dir=" + filepath.Join(n.stateIn, "run"),
-		"--set", "observe.listen=" + n.listen, "--set", "engine.cgroup_parent=/" + n.host}, files...)
+		"--set", "observe.listen=" + n.listen, "--set", "engine.cgroup_parent=/" + n.host}, cloud.ComputeConf(t)...)
 	if out, err := exec.Command("nova-agent", args...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

@@ -38,6 +38,9 @@ func runStandalone(ctx context.Context, args []string) error {
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, *level) {
 		return &usageError{fmt.Sprintf("standalone: --log-level %s: want debug, info, warn or error", *level)}
 	}
+	if !slices.Contains([]string{"text", "json"}, *format) {
+		return &usageError{fmt.Sprintf("standalone: --log-format %s: want text or json", *format)}
+	}
 	log, _ := newLogger(config.Log{Level: *level, Format: *format})
 	tuneMemory()
 	surviveBrokenLog()
