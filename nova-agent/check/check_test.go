@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"novaagent/engine/errdefs"
+	"novaagent/engine/kernel"
 	"novaagent/tests/need"
 )
 
@@ -30,6 +31,18 @@ func TestKernel(t *testing.T) {
 		}
 		if r.Without == "" {
 			t.Errorf("%s: nothing is said of what needs it", r.Name)
+		}
+	}
+	names := map[string]bool{}
+	for _, r := range results {
+		if names[r.Name] {
+			t.Errorf("%s is there twice", r.Name)
+		}
+		names[r.Name] = true
+	}
+	for _, f := range kernel.Features() {
+		if !names[f.Name] {
+			t.Errorf("%s is not there", f.Name)
 		}
 	}
 	i := slices.IndexFunc(results, func(r Result) bool { return r.Name == "Open vSwitch" })

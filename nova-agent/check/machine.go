@@ -41,13 +41,20 @@ func (m Machine) Kernel() ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	results := make([]Result, 0, 16)
+	var results []Result
 	for _, f := range m.features() {
 		detail, err := f.look(scratch)
 		if err != nil {
 			detail = err.Error()
 		}
 		results = append(results, Result{Name: f.name, Found: err == nil, Detail: detail, Without: f.without, Needed: f.needed})
+	}
+	for _, f := range kernel.Features() {
+		r := Result{Name: f.Name, Found: f.Err == nil, Detail: f.Detail, Without: f.Without, Needed: f.Needed}
+		if f.Err != nil {
+			r.Detail = f.Err.Error()
+		}
+		results = append(results, r)
 	}
 	if err := os.RemoveAll(scratch); err != nil {
 		return nil, fmt.Errorf("check: clean up: %w", err)
