@@ -19,6 +19,7 @@ type launch struct {
 	makeCwd bool
 
 	r    *Runtime
+	id   string // the container's
 	b    *kernel.Builder
 	spec *specs.Spec
 	ns   *namespaces

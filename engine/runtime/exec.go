@@ -155,7 +155,7 @@ func (l *launch) compileExec(cg *cgroup, target *os.File) error {
 	if l.ns.pid {
 		l.b.Fork()
 	}
-	l.b.JoinSessionKeyring("nova-agent-"+l.id).TolerateAll()
+	l.b.JoinSessionKeyring("nova-agent-" + l.id).TolerateAll()
 	var terminal *kernel.Ref
 	if l.console != nil {
 		ptmx, _ := l.b.Open("/dev/pts/ptmx", os.O_RDWR|syscall.O_NOCTTY|syscall.O_NONBLOCK)
