@@ -240,7 +240,6 @@ func (c *client) serve(onExit func(wire.Exit)) {
 		c.waiting = nil
 		c.queue.Unlock()
 		c.net.Close()
-		c.reap()
 		close(c.done)
 	}()
 	for {

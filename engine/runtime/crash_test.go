@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"novaagent/engine/errdefs"
 	"novaagent/engine/kernel"
@@ -232,9 +231,7 @@ func TestShimKilled(t *testing.T) {
 	if err := syscall.Kill(parentOf(t, task.PID()), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	exit, err := task.Wait(ctx)
+	exit, err := task.Wait(context30(t))
 	if err != nil || !exit.Lost || exit.Code != 255 || exit.Reason == "" {
 		t.Errorf("exit %+v, %v", exit, err)
 	}

@@ -60,6 +60,7 @@ func (t *Task) begin(c *client) {
 	t.r.serving.Go(func() {
 		c.serve(func(e wire.Exit) { t.end(exitFrom(e, t.rec.Cgroup)) })
 		t.shimGone(c)
+		c.reap()
 	})
 }
 
