@@ -2,6 +2,7 @@ package compute
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"testing"
 
@@ -125,23 +126,26 @@ func TestTailLength(t *testing.T) {
 	}
 }
 
+// FuzzBuildArguments puts one foreign value into a recorded message.
 func FuzzBuildArguments(f *testing.F) {
+	var base map[string]json.RawMessage
 	for _, r := range recorded(f) {
 		if r.Method == "build_and_run_instance" {
-			text, err := json.Marshal(r.Args)
-			if err != nil {
-				f.Fatal(err)
+			base = r.Args
+			for name, value := range r.Args {
+				f.Add(name, []byte(value))
 			}
-			f.Add(text)
 		}
 	}
-	f.Add([]byte(`{"instance": null}`))
-	f.Add([]byte(`{"image": {"size": 1e400}, "injected_files": [["a"]], "filter_properties": {"retry": []}}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var raw map[string]json.RawMessage
-		if json.Unmarshal(data, &raw) != nil {
+	f.Add("image", []byte(`{"size": 1e400}`))
+	f.Add("injected_files", []byte(`[["a"]]`))
+	f.Add("filter_properties", []byte(`{"retry": []}`))
+	f.Fuzz(func(t *testing.T, name string, value []byte) {
+		if !json.Valid(value) {
 			return
 		}
+		raw := maps.Clone(base)
+		raw[name] = value
 		b, err := parseBuild(&rpc.Request{Args: raw})
 		if err != nil {
 			return
@@ -164,27 +168,26 @@ func FuzzBuildArguments(f *testing.F) {
 			}
 		}
 		selections(&args{raw: raw})
-		_, _ = filterWithReason(raw["filter_properties"], err, "why")
+		_, _ = filterWithReason(raw["filter_properties"], buildAbort("u", "x", nil), "why")
 	})
 }
 
+// FuzzMessageArguments reads one argument as everything it might be.
 func FuzzMessageArguments(f *testing.F) {
 	seen := map[string]int{}
 	for _, r := range recorded(f) {
 		if seen[r.Method]++; seen[r.Method] > 2 {
 			continue
 		}
-		text, err := json.Marshal(r.Args)
-		if err != nil {
-			f.Fatal(err)
+		for name, value := range r.Args {
+			f.Add(name, []byte(value))
 		}
-		f.Add(text)
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var raw map[string]json.RawMessage
-		if json.Unmarshal(data, &raw) != nil {
+	f.Fuzz(func(t *testing.T, name string, value []byte) {
+		if !json.Valid(value) {
 			return
 		}
+		raw := map[string]json.RawMessage{name: value, "instance": value, "events": value, "instances": value, "bdms": value, "tail_length": value}
 		a := &args{raw: raw}
 		if inst := a.instance(); inst != nil {
 			trackedOf(inst)

@@ -242,14 +242,18 @@ func endpoint(instance string, v neutron.VIF) (network.Endpoint, error) {
 	for _, r := range v.Routes() {
 		e.Routes = append(e.Routes, network.Route{To: r.To, Via: r.Via})
 	}
+	create, said := false, false
 	if v.Network != nil {
 		e.Bridge = string(v.Network.Bridge)
+		create, said = v.Network.Meta["should_create_bridge"].(bool)
 	}
 	switch v.Type {
 	case "bridge":
+		if e.Bridge == "" {
+			return e, fmt.Errorf("port %s: its network names no bridge: %w", v.ID, errdefs.ErrUnavailable)
+		}
 		e.Kind = network.KindBridge
 		// Nova lets os-vif make the bridge unless the network says otherwise.
-		create, said := v.Network.Meta["should_create_bridge"].(bool)
 		e.BridgeCreate = create || !said
 	case "ovs":
 		e.Kind = network.KindOVS
