@@ -43,7 +43,11 @@ func (e *Engine) Attach(ctx context.Context, ref string, s Streams) (*Attachment
 	case rec.State == Removing || rec.State == Creating:
 		return nil, fmt.Errorf("container %s is %s: %w", short(t.id), rec.State, errdefs.ErrConflict)
 	case rec.State.Live():
-		if err := t.task.Connect(ctx, a.client); err != nil {
+		task, err := t.process()
+		if err != nil {
+			return nil, err
+		}
+		if err := task.Connect(ctx, a.client); err != nil {
 			return nil, taskError(t.id, "attach", err)
 		}
 	default:
@@ -119,7 +123,11 @@ func (e *Engine) Resize(ctx context.Context, ref string, width, height uint16) e
 	if !rec.State.Live() || !rec.Spec.TTY {
 		return nil
 	}
-	if err := t.task.Resize(ctx, width, height); err != nil {
+	task, err := t.process()
+	if err != nil {
+		return err
+	}
+	if err := task.Resize(ctx, width, height); err != nil {
 		return taskError(t.id, "resize", err)
 	}
 	e.emit(t, ActionResize, nil)

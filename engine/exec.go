@@ -125,6 +125,10 @@ func (e *Engine) ExecStart(ctx context.Context, id string, s Streams) error {
 	if err := e.execPossible(t); err != nil {
 		return err
 	}
+	task, err := t.process()
+	if err != nil {
+		return err
+	}
 	e.mu.Lock()
 	again := x.started
 	x.started = true
@@ -136,7 +140,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, s Streams) error {
 	if !spec.OpenStdin {
 		s.Stdin = nil
 	}
-	process, err := t.task.Exec(ctx, runtime.ExecSpec{
+	process, err := task.Exec(ctx, runtime.ExecSpec{
 		ID: id, Args: spec.Args, Env: spec.Env, WorkDir: spec.WorkDir, User: spec.User,
 		TTY: spec.TTY, Width: spec.Width, Height: spec.Height,
 		OpenStdin: spec.OpenStdin, Privileged: spec.Privileged,

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"novaagent/engine"
 	"novaagent/engine/enginetest"
@@ -33,6 +36,12 @@ func TestMain(m *testing.M) {
 		os.Exit(crashChild())
 	}
 	code := m.Run()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	if sharedRootfs.dir != "" {
 		os.RemoveAll(sharedRootfs.dir)
 	}

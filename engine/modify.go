@@ -73,7 +73,11 @@ func (e *Engine) Update(ctx context.Context, ref string, ch Changes) error {
 		return err
 	}
 	if next.State.Live() {
-		if err := t.task.Update(ctx, linuxResources(&next)); err != nil {
+		task, err := t.process()
+		if err != nil {
+			return err
+		}
+		if err := task.Update(ctx, linuxResources(&next)); err != nil {
 			return taskError(t.id, "update", err)
 		}
 	}

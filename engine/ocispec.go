@@ -22,6 +22,11 @@ func (e *Engine) ociSpec(rec *Container) (*specs.Spec, error) {
 	s.Root = &specs.Root{Readonly: rec.Spec.Security.ReadonlyRootfs}
 	p := s.Process
 	p.Args, p.Env, p.Cwd, p.Terminal = rec.Process.Args, rec.Process.Env, rec.Process.WorkDir, rec.Spec.TTY
+	groups, err := rec.Spec.groups()
+	if err != nil {
+		return nil, err
+	}
+	p.User.AdditionalGids = groups
 	if adj := rec.Spec.Resources.OOMScoreAdj; adj != 0 {
 		p.OOMScoreAdj = &adj
 	}

@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -59,6 +61,22 @@ func (s *Spec) resolve(id string, image ocispec.ImageConfig) (Process, error) {
 		}
 	}
 	return p, nil
+}
+
+// groups are the numbers of s.Groups.
+func (s *Spec) groups() ([]uint32, error) {
+	var out []uint32
+	for _, g := range s.Groups {
+		n, err := strconv.ParseUint(g, 10, 31)
+		if errors.Is(err, strconv.ErrSyntax) {
+			return nil, fmt.Errorf("supplementary group %s: names are not available yet: %w", printable(g), errdefs.ErrUnsupported)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("supplementary group %s: out of range: %w", printable(g), errdefs.ErrInvalid)
+		}
+		out = append(out, uint32(n))
+	}
+	return out, nil
 }
 
 // hostname is what the process sees.

@@ -58,6 +58,10 @@ func (e *Engine) endNow(ctx context.Context, t *tracked) error {
 		return err
 	}
 	task := t.task
+	if task == nil { // purge kills what its cgroup holds
+		e.lost(t)
+		return nil
+	}
 	if err := task.KillAll(ctx); err != nil {
 		return fmt.Errorf("container %s: kill: %w", short(t.id), err)
 	}

@@ -47,7 +47,7 @@ type Spec struct {
 	// User is user[:group], names or numbers; names are looked up in the root
 	// file system's /etc/passwd and /etc/group. Empty takes the image's.
 	User string `json:",omitempty"`
-	// Groups are supplementary groups, names or numbers.
+	// Groups are supplementary groups besides those that User has, as numbers.
 	Groups     []string `json:",omitempty"`
 	Hostname   string   `json:",omitempty"` // the ID's first 12 digits if empty
 	Domainname string   `json:",omitempty"`

@@ -106,6 +106,8 @@ func (e *Engine) waitExit(ctx context.Context, t *tracked, exits uint64, grace t
 			if err := e.killAll(ctx, t, exits); err != nil {
 				return err
 			}
+		case <-e.ctx.Done():
+			return fmt.Errorf("container %s: waiting for it to stop: the engine is closing: %w", short(t.id), errdefs.ErrUnavailable)
 		case <-ctx.Done():
 			return fmt.Errorf("container %s: waiting for it to stop: %v: %w", short(t.id), context.Cause(ctx), errdefs.ErrUnavailable)
 		}
@@ -162,7 +164,11 @@ func (e *Engine) Kill(ctx context.Context, ref string, sig syscall.Signal) error
 
 // signal sends sig to the first process and tells of it. The caller holds t's lock.
 func (e *Engine) signal(ctx context.Context, t *tracked, sig syscall.Signal) error {
-	if err := t.task.Signal(ctx, sig); err != nil {
+	task, err := t.process()
+	if err != nil {
+		return err
+	}
+	if err := task.Signal(ctx, sig); err != nil {
 		return taskError(t.id, fmt.Sprintf("signal %d", sig), err)
 	}
 	e.emit(t, ActionKill, func(ev *Event) { ev.Signal = int(sig) })
@@ -195,7 +201,11 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 	if rec := e.record(t); rec.State != Running {
 		return fmt.Errorf("container %s is %s, not running: %w", short(t.id), rec.State, errdefs.ErrConflict)
 	}
-	if err := t.task.Pause(ctx); err != nil {
+	task, err := t.process()
+	if err != nil {
+		return err
+	}
+	if err := task.Pause(ctx); err != nil {
 		return taskError(t.id, "pause", err)
 	}
 	if err := e.move(t, Paused, lazy, nil); err != nil {
@@ -219,7 +229,11 @@ func (e *Engine) Unpause(ctx context.Context, ref string) error {
 }
 
 func (e *Engine) unpause(ctx context.Context, t *tracked) error {
-	if err := t.task.Resume(ctx); err != nil {
+	task, err := t.process()
+	if err != nil {
+		return err
+	}
+	if err := task.Resume(ctx); err != nil {
 		return taskError(t.id, "unpause", err)
 	}
 	if err := e.move(t, Running, lazy, nil); err != nil {

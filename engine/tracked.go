@@ -172,6 +172,15 @@ func (e *Engine) hold(ctx context.Context, ref string) (*tracked, func(), error)
 	return t, unlock, nil
 }
 
+// process is t's process, which a record in state Running or Paused has unless the engine could
+// not adopt it. The caller holds t's lock.
+func (t *tracked) process() (*runtime.Task, error) {
+	if t.task == nil {
+		return nil, fmt.Errorf("container %s: its process cannot be reached: %w", short(t.id), errdefs.ErrUnavailable)
+	}
+	return t.task, nil
+}
+
 // taskError is an error of the runtime's about t's process. That the process has ended, and
 // the record does not know yet, is a conflict and not a missing container.
 func taskError(id, deed string, err error) error {

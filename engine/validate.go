@@ -87,6 +87,9 @@ func (s *Spec) validate() error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalid)
 	}
+	if _, err := s.groups(); err != nil {
+		return err
+	}
 	if s.Init {
 		return fmt.Errorf("an init process of the engine's is not available yet: %w", errdefs.ErrUnsupported)
 	}

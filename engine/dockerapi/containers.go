@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -52,7 +53,8 @@ func (s *server) containerStop(r *request) error {
 	if err != nil {
 		return err
 	}
-	changed, err := s.engine.Stop(r.Context(), r.vars["id"], sig, grace)
+	// As Docker: a client that leaves does not call the stop off.
+	changed, err := s.engine.Stop(context.WithoutCancel(r.Context()), r.vars["id"], sig, grace)
 	if err != nil {
 		return err
 	}
@@ -67,7 +69,7 @@ func (s *server) containerRestart(r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.engine.Restart(r.Context(), r.vars["id"], sig, grace); err != nil {
+	if err := s.engine.Restart(context.WithoutCancel(r.Context()), r.vars["id"], sig, grace); err != nil {
 		return err
 	}
 	return r.done(http.StatusNoContent)

@@ -31,7 +31,6 @@ func refuse(body *createRequest) error {
 		{"HostConfig.VolumesFrom", len(h.VolumesFrom) > 0},
 		{"HostConfig.Annotations", len(h.Annotations) > 0},
 		{"HostConfig.CgroupnsMode", h.CgroupnsMode.IsHost()},
-		{"HostConfig.GroupAdd", len(h.GroupAdd) > 0},
 		{"HostConfig.IpcMode", h.IpcMode != "" && h.IpcMode != "private"},
 		{"HostConfig.Cgroup", h.Cgroup != ""},
 		{"HostConfig.Links", len(h.Links) > 0},

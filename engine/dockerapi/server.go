@@ -28,7 +28,7 @@ const (
 
 	// maxBody bounds a request's JSON.
 	maxBody = 4 << 20
-	// headerTimeout and idleTimeout get rid of slow and forgotten clients.
+	// headerTimeout (of a JSON body, too) and idleTimeout get rid of slow and forgotten clients.
 	headerTimeout = 30 * time.Second
 	idleTimeout   = 5 * time.Minute
 	maxHeader     = 64 << 10
@@ -235,6 +235,10 @@ func (r *request) decode(v any) error {
 		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {
 			return fmt.Errorf("unsupported Content-Type header (%s): must be 'application/json': %w", ct, errdefs.ErrInvalid)
 		}
+	}
+	control := http.NewResponseController(r.w)
+	if err := control.SetReadDeadline(time.Now().Add(headerTimeout)); err == nil {
+		defer func() { _ = control.SetReadDeadline(time.Time{}) }() // as above
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(r.w, r.Body, maxBody))
 	if err != nil {
