@@ -223,10 +223,7 @@ func newClient(f *os.File) (*client, error) {
 	return clientOf(c), nil
 }
 
-func clientOf(c *conn) *client {
-	cl := &client{conn: c, done: make(chan struct{})}
-	return cl
-}
+func clientOf(c *conn) *client { return &client{conn: c, done: make(chan struct{})} }
 
 // serve reads replies and events until the connection ends. onExit is called for
 // the end of the container's process.
@@ -299,6 +296,16 @@ func (c *client) call(ctx context.Context, t wire.Type, payload []byte, fds ...i
 	}
 }
 
+// dismiss tells the shim to end, without waiting for it.
+func (c *client) dismiss() {
+	c.queue.Lock()
+	defer c.queue.Unlock()
+	c.waiting = append(c.waiting, make(chan message, 1))
+	if err := c.send(wire.Quit, 0, nil); err != nil {
+		c.net.Close() // it has ended already
+	}
+}
+
 // ask is call for requests that are answered by Done.
 func (c *client) ask(ctx context.Context, t wire.Type, payload []byte) error {
 	m, err := c.call(ctx, t, payload)
@@ -344,6 +351,16 @@ func (c *client) alive() bool {
 func (c *client) end() {
 	c.net.Close()
 	c.reap()
+}
+
+// kill ends a shim that has started nothing, whatever it is doing, and reaps it.
+func (c *client) kill() {
+	c.queue.Lock()
+	if c.child != 0 {
+		syscall.Kill(c.child, syscall.SIGKILL)
+	}
+	c.queue.Unlock()
+	c.end()
 }
 
 // reap waits for a shim that is a child of this process and has been let go.

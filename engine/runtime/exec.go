@@ -99,7 +99,7 @@ func (t *Task) exec(ctx context.Context, s ExecSpec, streams Streams) (*Exec, er
 	if err != nil {
 		return nil, fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
 	}
-	result, pidfd, err := execCall(ctx, c, append(header.Append(nil), program...), fds)
+	result, pidfd, err := launchCall(ctx, c, wire.Exec, append(header.Append(nil), program...), fds)
 	if err == nil && result.Errno != 0 {
 		err = l.failure(process, int(result.Step), syscall.Errno(result.Errno), notesOf(result))
 	}
@@ -116,23 +116,6 @@ func (t *Task) exec(ctx context.Context, s ExecSpec, streams Streams) (*Exec, er
 		go copyInput(c, streams.Stdin)
 	}
 	return e, nil
-}
-
-// execCall is launchCall on a connection of the exec's own.
-func execCall(ctx context.Context, c *conn, payload []byte, fds []int) (wire.LaunchResult, *os.File, error) {
-	stop := context.AfterFunc(ctx, func() { c.net.Close() })
-	defer stop()
-	if err := c.send(wire.Exec, 0, payload, fds...); err != nil {
-		return wire.LaunchResult{}, nil, err
-	}
-	m, err := c.receive(nil)
-	if err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
-		return wire.LaunchResult{}, nil, fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
-	}
-	return launchResult(m)
 }
 
 // compileExec appends the steps of a process that joins the container.

@@ -145,18 +145,19 @@ func (r *Runtime) launch(ctx context.Context, t *Task, l *launch, b Bundle, head
 	if err != nil {
 		return err
 	}
-	t.begin(shim)
-	result, pidfd, err := launchCall(ctx, shim, wire.Launch, append(header.Append(nil), program...), fds)
-	if err != nil {
-		t.abandon()
-		return err
+	result, pidfd, err := launchCall(ctx, shim.conn, wire.Launch, append(header.Append(nil), program...), fds)
+	if err == nil && result.Errno != 0 {
+		err = l.failure(l.spec.Process, int(result.Step), syscall.Errno(result.Errno), notesOf(result))
 	}
-	if result.Errno != 0 {
-		t.abandon()
-		return l.failure(l.spec.Process, int(result.Step), syscall.Errno(result.Errno), notesOf(result))
+	if err != nil {
+		// It may hang in the child's stead, on a file system that does not answer. What it has
+		// forked is in the container's cgroup.
+		shim.kill()
+		return err
 	}
 	l.warnings = append(l.warnings, l.noteWarnings(result)...)
 	t.started(int(result.PID), pidfd)
+	t.begin(shim)
 	r.mu.Lock()
 	r.tasks[b.ID] = t
 	r.mu.Unlock()
@@ -170,11 +171,19 @@ func (r *Runtime) launch(ctx context.Context, t *Task, l *launch, b Bundle, head
 	return nil
 }
 
-// launchCall sends a program and returns what became of it, with the process's pidfd.
-func launchCall(ctx context.Context, c *client, t wire.Type, payload []byte, fds []int) (wire.LaunchResult, *os.File, error) {
-	m, err := c.call(ctx, t, payload, fds...)
-	if err != nil {
+// launchCall sends a program and returns what became of it, with the process's pidfd. It has the connection to itself; if ctx ends it closes it.
+func launchCall(ctx context.Context, c *conn, t wire.Type, payload []byte, fds []int) (wire.LaunchResult, *os.File, error) {
+	stop := context.AfterFunc(ctx, func() { c.net.Close() })
+	defer stop()
+	if err := c.send(t, 0, payload, fds...); err != nil {
 		return wire.LaunchResult{}, nil, err
+	}
+	m, err := c.receive(nil)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return wire.LaunchResult{}, nil, fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
 	}
 	return launchResult(m)
 }

@@ -71,16 +71,6 @@ func (t *Task) started(pid int, pidfd *os.File) {
 	t.mu.Unlock()
 }
 
-// abandon ends a shim that has not started anything, and waits for it.
-func (t *Task) abandon() {
-	t.mu.Lock()
-	c := t.shim
-	t.detach = true
-	t.mu.Unlock()
-	c.net.Close()
-	<-c.done
-}
-
 // release lets go of the task without a trace.
 func (t *Task) release() {
 	t.mu.Lock()
@@ -352,10 +342,8 @@ func (t *Task) Delete(ctx context.Context) error {
 		err = t.rec.Cgroup.remove(ctx)
 	}
 	if c != nil {
-		// The answer means that the shim touches nothing any more; its end is not waited for.
-		if askErr := c.ask(ctx, wire.Quit, nil); askErr != nil {
-			c.net.Close()
-		}
+		// Everything is written; its end is not waited for.
+		c.dismiss()
 	}
 	if err == nil {
 		err = removeDir(t.r.taskDir(t.rec.ID))

@@ -37,7 +37,9 @@ func (c *conn) launch(payload []byte, fds []int) bool {
 	}
 	writeProc("/proc/self/comm", "shim-"+short)
 	c.sendFD(wire.Started, 0, result.Append(nil), pidfd)
-	syscall.Close(pidfd)
+	// The main loop learns at once of the end; waitForChildren is for what a pidfd does not tell.
+	p.pidfd = pidfd
+	s.watch(pidfd, syscall.EPOLLIN, p)
 	// Clients that were connected beforehand see the first byte.
 	s.watch(s.listener, syscall.EPOLLIN, acceptor{s})
 	s.accept()
@@ -87,7 +89,8 @@ func (c *conn) execStarted(p *process, result wire.LaunchResult, pidfd int) {
 		p.clients = append(p.clients, c)
 	}
 	c.sendFD(wire.Started, 0, result.Append(nil), pidfd)
-	syscall.Close(pidfd)
+	p.pidfd = pidfd
+	s.watch(pidfd, syscall.EPOLLIN, p)
 	p.begin()
 	s.hasForked()
 }

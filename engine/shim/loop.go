@@ -4,6 +4,7 @@ import (
 	"sync"
 	"syscall"
 
+	"novaagent/engine/kernel/fork"
 	"novaagent/engine/shim/wire"
 )
 
@@ -66,8 +67,21 @@ func main() {
 	if !s.addConn(controlFD) {
 		syscall.Exit(1)
 	}
+	warmUp()
 	s.loop()
 	syscall.Exit(0)
+}
+
+// warmUp forks once, in vain: the program's and the runtime's pages that a launch
+// needs are in memory then, while nobody waits.
+func warmUp() {
+	execve := fork.Step{Nr: syscall.SYS_EXECVE, Out: fork.NoCell}
+	execve.Args[0].Kind = fork.Address
+	p := fork.Program{Cgroup: fork.NoCgroup, Steps: []fork.Step{execve}, Data: make([]byte, 8)}
+	if l, err := fork.Load(p.Encode(), nil); err == nil {
+		l.Run()
+		l.Free()
+	}
 }
 
 func writeProc(path, value string) {

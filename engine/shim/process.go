@@ -16,9 +16,9 @@ type process struct {
 	id   string
 	main bool
 
-	pid   int
-	ended bool
-	exit  wire.Exit
+	pid, pidfd int
+	ended      bool
+	exit       wire.Exit
 
 	tty       bool
 	stdin     int // -1: none
@@ -56,10 +56,14 @@ func (p *process) status() wire.Status {
 	return st
 }
 
+// ready is called when the pidfd tells that the process has ended.
+func (p *process) ready(uint32) { p.s.reap(p.pid) }
+
 // hasEnded is told p's wait status. Everything it has written is in the log before anybody
 // learns that it ended.
 func (p *process) hasEnded(ws syscall.WaitStatus) {
 	p.ended = true
+	p.s.drop(p.pidfd)
 	p.exit = wire.Exit{Status: uint32(ws), At: clock(clockRealtime)}
 	p.closeStdin()
 	p.drain()

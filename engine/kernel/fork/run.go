@@ -74,7 +74,7 @@ func Load(b []byte, descriptors []int) (*Loaded, error) {
 	}
 	n := len(p.steps) / stepSize
 	callsSize := n * int(unsafe.Sizeof(call{}))
-	region, err := syscall.Mmap(-1, 0, callsSize+len(p.data)+8, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	region, err := syscall.Mmap(-1, 0, callsSize+len(p.data)+8, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_POPULATE)
 	if err != nil {
 		return nil, err
 	}
