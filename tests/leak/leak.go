@@ -41,11 +41,12 @@ type Options struct {
 	NoLinks bool
 }
 
-// Check compares now with the end of the test, after its other clean-ups that are registered later.
-// Cgroups are the parents to look below; the test may pass none.
+// Check compares now with the end of the test, after its other clean-ups that are registered later. It
+// looks at mounts below the test's temporary directories, at cgroups below the given parents, and at this process; other
+// programs of the machine may come and go.
 func Check(t testing.TB, cgroups ...string) {
 	t.Helper()
-	CheckWith(t, Options{Cgroups: cgroups, NoLinks: true, Dirs: []string{os.TempDir()}})
+	CheckWith(t, Options{Cgroups: cgroups, NoLinks: true, Dirs: []string{filepath.Dir(t.TempDir())}})
 }
 
 // CheckWith is Check with options.
