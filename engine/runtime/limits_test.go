@@ -10,6 +10,7 @@ import (
 
 	"novaagent/engine/errdefs"
 	"novaagent/engine/runtime"
+	"novaagent/tests/need"
 )
 
 func limited(t testing.TB, b *runtime.Bundle, memory int64, pids int64) {
@@ -129,5 +130,86 @@ func TestRlimits(t *testing.T) {
 	b.Spec.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1 << 20, Hard: 1 << 20}}
 	if exit, _ := run(t, r, b); exit.Code != 0 {
 		t.Errorf("got %+v", exit)
+	}
+}
+
+// TestWithoutUnifiedHierarchy runs a container's life with cgroup version 1 alone.
+func TestWithoutUnifiedHierarchy(t *testing.T) {
+	r := newRuntime(t)
+	if !r.ForgetUnified() {
+		need.Unmet(t, "cgroup version 1")
+	}
+	img := image(t)
+	task, err := r.Start(context30(t), bundle(t, "v1", img, "sh", "-c", "sleep 1000 & while true; do sleep 1 & wait $!; done"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out buffer
+	e, err := task.Exec(context30(t), runtime.ExecSpec{ID: "x", Args: []string{"sh", "-c", "grep -c ':/$' /proc/self/cgroup >/dev/null && echo in"}}, runtime.Streams{Stdout: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x, err := e.Wait(context30(t)); err != nil || x.Code != 0 || out.String() != "in\n" {
+		t.Errorf("%+v, %v, %q", x, err, out.String())
+	}
+	if err := task.Pause(context30(t)); err != nil || !task.Paused() {
+		t.Errorf("pause: %v", err)
+	}
+	if err := task.Resume(context30(t)); err != nil || task.Paused() {
+		t.Errorf("resume: %v", err)
+	}
+	if err := task.Pause(context30(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := task.Delete(context30(t)); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := task.Wait(context30(t)); err != nil || exit.Code != 137 {
+		t.Errorf("%+v, %v", exit, err)
+	}
+	// Close looks at what New has made.
+	r.RememberUnified()
+}
+
+// TestUnifiedHierarchyAlone runs a container's life with cgroup version 2 alone, whatever controllers that has here.
+func TestUnifiedHierarchyAlone(t *testing.T) {
+	r := newRuntime(t)
+	undo, ok := r.ForgetV1()
+	if !ok {
+		need.Unmet(t, "cgroup version 2")
+	}
+	defer undo()
+	task, err := r.Start(context30(t), bundle(t, "v2", image(t), "sh", "-c", "sleep 1000 & while true; do sleep 1 & wait $!; done"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out buffer
+	e, err := task.Exec(context30(t), runtime.ExecSpec{ID: "x", Args: []string{"sh", "-c", "grep 0::/$ /proc/self/cgroup; cat /sys/fs/cgroup/cgroup.freeze; (echo 1 >/sys/fs/cgroup/cgroup.freeze) 2>/dev/null || echo ro"}}, runtime.Streams{Stdout: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if x, err := e.Wait(context30(t)); err != nil || out.String() != "0::/\n0\nro\n" {
+		t.Errorf("%+v, %v, %q", x, err, out.String())
+	}
+	if err := task.Pause(context30(t)); err != nil || !task.Paused() {
+		t.Errorf("pause: %v", err)
+	}
+	if err := task.Resume(context30(t)); err != nil || task.Paused() {
+		t.Errorf("resume: %v", err)
+	}
+	if s, err := task.Stats(context30(t)); err != nil || s.CPUNanos == 0 {
+		t.Errorf("statistics %+v, %v", s, err)
+	}
+	if pids, err := task.PIDs(context30(t)); err != nil || len(pids) < 2 {
+		t.Errorf("processes %v, %v", pids, err)
+	}
+	if err := task.Delete(context30(t)); err != nil {
+		t.Fatal(err)
+	}
+	// Without a user namespace the devices are a BPF program's.
+	b := bundle(t, "v2dev", image(t), "sh", "-c", "mknod /dev/kmsg2 c 1 11; head -c1 /dev/kmsg2; cat </dev/null && echo null")
+	withoutUserNamespace(t, &b)
+	if _, got := run(t, r, b); got != "head: /dev/kmsg2: Operation not permitted\nnull\n" {
+		t.Errorf("got %q", got)
 	}
 }
