@@ -14,7 +14,7 @@ import (
 // earlier step.
 type Ref = fork.Arg
 
-// Cwd as a directory Ref is the working directory of the process.
+// cwdFD is converted at run time: a negative constant has no unsigned form.
 var cwdFD = int64(unix.AT_FDCWD)
 
 // Cwd is the process's working directory, for steps that take a directory.

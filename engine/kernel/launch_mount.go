@@ -77,12 +77,6 @@ func (b *Builder) PivotRoot(root Ref) {
 	b.add("change directory to", "/", unix.SYS_CHDIR, b.str("/"))
 }
 
-// Chroot changes the root directory to ref: two steps.
-func (b *Builder) Chroot(root Ref) {
-	b.Fchdir(root, "root file system")
-	b.add("change root", "", unix.SYS_CHROOT, b.str("."))
-}
-
 // Terminal allocates a pseudo terminal from the multiplexer ptmx and sends its
 // master to socket as SCM_RIGHTS with one byte. It returns the slave.
 func (b *Builder) Terminal(ptmx, socket Ref, uid, gid uint32, width, height uint16) Ref {

@@ -256,14 +256,6 @@ func mountOverlayAttached(lowers []*os.File, o OverlayOptions) (*os.File, error)
 	return m, err
 }
 
-// AttachMount attaches a detached mount at path.
-func AttachMount(mount *os.File, path string) error {
-	if err := unix.MoveMount(int(mount.Fd()), "", unix.AT_FDCWD, path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("attach mount at %s: %w", path, err)
-	}
-	return nil
-}
-
 // Unmount detaches what is mounted on path; nil if nothing is, or path is absent.
 func Unmount(path string) error {
 	for {

@@ -1,12 +1,9 @@
 package kernel
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -62,40 +59,6 @@ func ReadFileInRoot(dir *os.File, name string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s is larger than %d bytes: %w", name, limit, errdefs.ErrInvalid)
 	}
 	return b, nil
-}
-
-// MkdirAllInRoot makes name and its parents under dir where they are absent and
-// returns it opened as a reference. Symbolic links are followed within dir.
-func MkdirAllInRoot(dir *os.File, name string, mode uint32) (*os.File, error) {
-	if f, err := OpenInRoot(dir, name, unix.O_PATH|unix.O_DIRECTORY); err == nil || !errors.Is(err, os.ErrNotExist) {
-		return f, err
-	}
-	parts := strings.Split(strings.Trim(path.Clean("/"+name), "/"), "/")
-	at, err := OpenInRoot(dir, ".", unix.O_PATH|unix.O_DIRECTORY)
-	if err != nil {
-		return nil, err
-	}
-	for i, part := range parts {
-		err := unix.Mkdirat(int(at.Fd()), part, mode)
-		at.Close()
-		if err != nil && err != unix.EEXIST {
-			return nil, &os.PathError{Op: "mkdir", Path: part, Err: err}
-		}
-		at, err = OpenInRoot(dir, strings.Join(parts[:i+1], "/"), unix.O_PATH|unix.O_DIRECTORY)
-		if err != nil {
-			return nil, err
-		}
-	}
-	return at, nil
-}
-
-// IsCharDevice tells whether f is the character device major:minor.
-func IsCharDevice(f *os.File, major, minor uint32) bool {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return false
-	}
-	return st.Mode&unix.S_IFMT == unix.S_IFCHR && uint64(st.Rdev) == unix.Mkdev(major, minor)
 }
 
 // DeviceOf returns the type ('c', 'b' or 0) and number of the device file f.

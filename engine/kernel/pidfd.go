@@ -1,10 +1,8 @@
 package kernel
 
 import (
-	"bytes"
 	"fmt"
 	"os"
-	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -91,25 +89,4 @@ func ExitStatus(pidfd *os.File) (syscall.WaitStatus, error) {
 		return 0, fmt.Errorf("exit status: %w", errdefs.ErrNotFound)
 	}
 	return syscall.WaitStatus(info.exitCode), nil
-}
-
-// StartTime returns when process pid was started, in clock ticks since boot: with
-// the boot id it tells a process from a later one of the same pid.
-// errdefs.ErrNotFound if there is none.
-func StartTime(pid int) (uint64, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, fmt.Errorf("process %d: %w", pid, errdefs.ErrNotFound)
-	}
-	// The name, in parentheses, may hold anything (proc_pid_stat(5)).
-	_, rest, ok := bytes.Cut(b[bytes.LastIndexByte(b, ')')+1:], []byte(" "))
-	fields := bytes.Fields(rest)
-	if !ok || len(fields) < 20 {
-		return 0, fmt.Errorf("process %d: malformed stat: %w", pid, errdefs.ErrUnavailable)
-	}
-	t, err := strconv.ParseUint(string(fields[19]), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("process %d: start time: %v: %w", pid, err, errdefs.ErrUnavailable)
-	}
-	return t, nil
 }
