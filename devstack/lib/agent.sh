@@ -2,6 +2,8 @@
 
 AGENT_YAML=$ETC/nova-agent.yaml
 AGENT_STATE=$DATA/nova-agent
+# Of this cluster alone, so that another agent on the machine is not taken for it.
+AGENT_CGROUP=/nova-agent-$(basename "$CLUSTER_STATE")
 
 # The Go that builds: the caller's if it is new enough, else Debian's backport,
 # which fetches the release that go.mod names through Go's module proxy.
@@ -41,7 +43,7 @@ build_agent() {
 agent_config() {
     ( umask 077
       "$AGENT_BIN" config import --output "$AGENT_YAML.new" --set state_dir="$AGENT_STATE" \
-          --set run_dir="$RUN/nova-agent" "$ETC/nova/nova-compute.conf" ) > "$LOG/config-import.log" 2>&1 ||
+          --set run_dir="$RUN/nova-agent" --set engine.cgroup_parent="$AGENT_CGROUP" "$ETC/nova/nova-compute.conf" ) > "$LOG/config-import.log" 2>&1 ||
         fail_with_log "nova-agent config import failed" "$LOG/config-import.log"
     mv "$AGENT_YAML.new" "$AGENT_YAML"
 }

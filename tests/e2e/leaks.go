@@ -57,7 +57,7 @@ func (c *cluster) belongings(t testing.TB) []string {
 		}
 	}
 	add("mount", c.mounts(t)...)
-	add("cgroup", cgroups()...)
+	add("cgroup", c.cgroups()...)
 	add("link", links(t)...)
 	add("process", c.processes(t)...)
 	add("file", c.files()...)
@@ -92,12 +92,15 @@ func (c *cluster) mounts(t testing.TB) []string {
 	return out
 }
 
-// cgroups lists those that bear nova-agent's name, in every hierarchy.
-func cgroups() []string {
+// cgroupParent is the one that devstack gives this cluster's agent.
+func (c *cluster) cgroupParent() string { return "nova-agent-" + filepath.Base(c.state) + "/" }
+
+// cgroups lists those of this cluster's agent, in every hierarchy.
+func (c *cluster) cgroups() []string {
 	var out []string
 	// The walk races with groups that are being removed; what is gone is not left.
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && strings.Contains(path, "nova-agent/") {
+		if err == nil && d.IsDir() && strings.Contains(path, c.cgroupParent()) {
 			out = append(out, path)
 		}
 		return nil
@@ -128,7 +131,7 @@ func (c *cluster) processes(t testing.TB) []string {
 	var out []string
 	for _, dir := range dirs {
 		group, err := os.ReadFile(filepath.Join(dir, "cgroup"))
-		if err != nil || !strings.Contains(string(group), "nova-agent/") {
+		if err != nil || !strings.Contains(string(group), c.cgroupParent()) {
 			continue
 		}
 		name, err := os.ReadFile(filepath.Join(dir, "comm"))
