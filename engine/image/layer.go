@@ -44,13 +44,13 @@ type applied struct {
 // https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#whiteouts
 func applyLayer(ctx context.Context, root string, r io.Reader, parents []string, b *budget) (applied, error) {
 	w := whiteouts{root: root, parents: parents, opaque: map[string]bool{}, hidden: map[string]owner{}}
-	dirs := parentDirs{root: root, lowers: parents, made: map[string]fs.FileInfo{}}
+	dirs := newParentDirs(root, parents)
 	f := filter{budget: b}
 	_, err := archive.Apply(quiet(ctx), root, r,
 		archive.WithFilter(func(h *tar.Header) (bool, error) {
 			ok, err := f.entry(h)
 			if ok && err == nil {
-				err = dirs.ensure(h.Name)
+				err = dirs.ensure(h)
 			}
 			return ok, err
 		}),

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"archive/tar"
 	"errors"
 	"io/fs"
 	"os"
@@ -18,16 +19,24 @@ import (
 // that a layer between has replaced by a directory for an error.
 type parentDirs struct {
 	root   string
-	lowers []string // topmost first
-	last   string   // directory that was made last
+	lowers []string        // topmost first
+	known  map[string]bool // directories that are there
 	made   map[string]fs.FileInfo
 }
 
-// ensure makes the parents of the entry called name. What stands in the way is
-// left for the applier to complain of.
-func (p *parentDirs) ensure(name string) error {
-	dir := path.Dir(path.Clean("/" + name))
-	if dir == "/" || dir == p.last {
+func newParentDirs(root string, lowers []string) *parentDirs {
+	return &parentDirs{root: root, lowers: lowers, known: map[string]bool{"/": true}, made: map[string]fs.FileInfo{}}
+}
+
+// ensure makes the parents of the entry h. What stands in the way is left for
+// the applier to complain of, and so is a directory that was replaced since.
+func (p *parentDirs) ensure(h *tar.Header) error {
+	name := path.Clean("/" + h.Name)
+	if h.Typeflag == tar.TypeDir {
+		defer func() { p.known[name] = true }()
+	}
+	dir := path.Dir(name)
+	if p.known[dir] {
 		return nil
 	}
 	resolved, err := cfs.RootPath(p.root, dir)
@@ -52,7 +61,7 @@ func (p *parentDirs) ensure(name string) error {
 			return err
 		}
 	}
-	p.last = dir
+	p.known[dir] = true
 	return nil
 }
 
