@@ -247,7 +247,7 @@ func (m *Manager) buildSteps(ctx context.Context, b *buildRequest) error {
 	plugged := m.expectPlugged(uuid, vifs.value)
 	defer plugged.cancel()
 	if _, err := m.engine.Create(ctx, spec); err != nil {
-		return containerError(b.image.ID, err)
+		return containerError(b.image.ID, uuid, err)
 	}
 	m.step(ctx, "build.created")
 	if err := m.waitPlugged(ctx, plugged); err != nil {
@@ -255,7 +255,7 @@ func (m *Manager) buildSteps(ctx context.Context, b *buildRequest) error {
 	}
 	m.step(ctx, "build.plugged")
 	if _, err := m.engine.Start(ctx, spec.ID); err != nil {
-		return containerError(b.image.ID, err)
+		return containerError(b.image.ID, uuid, err)
 	}
 	m.step(ctx, "build.started")
 	if err := m.recordActive(ctx, b, vifs.value); err != nil {
@@ -474,10 +474,22 @@ func loadNetwork(inst *objects.Instance, vifs neutron.NetworkInfo) error {
 	return nil
 }
 
-// containerError says what is wrong with an image that does not run, naming it.
-func containerError(imageID string, err error) error {
-	if errors.Is(err, errdefs.ErrInvalid) || errors.Is(err, errdefs.ErrUnsupported) {
-		return imageError(imageID, err)
+// containerError says what is wrong with an image that does not run, naming it. The names
+// of the container, which are the engine's, are left out: a fault has little room.
+func containerError(imageID, uuid string, err error) error {
+	if !errors.Is(err, errdefs.ErrInvalid) && !errors.Is(err, errdefs.ErrUnsupported) {
+		return err
 	}
-	return err
+	why := reason(err)
+	for again := true; again; {
+		again = false
+		for _, prefix := range []string{"start ", "create ", "container " + containerName(uuid) + ": ", "container " + containerID(uuid) + ": ",
+			"container " + containerID(uuid)[:12] + ": ", "start: "} {
+			if rest, ok := strings.CutPrefix(why, prefix); ok {
+				why, again = rest, true
+			}
+		}
+	}
+	return &Exception{Class: classImageUnacceptable, Code: 400, Kind: errdefs.ErrInvalid, Cause: err,
+		Message: fmt.Sprintf("Image %s is unacceptable: %s", imageID, why)}
 }

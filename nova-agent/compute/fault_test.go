@@ -102,6 +102,22 @@ func TestFaultNamesTheImage(t *testing.T) {
 	}
 }
 
+func TestContainerError(t *testing.T) {
+	id := containerID(someUUID)
+	for _, text := range []string{
+		"start container instance-" + someUUID + ": container " + id + ": start: exec \"/x\": no such file or directory",
+		"container " + id[:12] + ": exec \"/x\": no such file or directory",
+	} {
+		err := containerError(someImage, someUUID, fmt.Errorf("%s: %w", text, errdefs.ErrInvalid))
+		if want := "Image " + someImage + " is unacceptable: exec \"/x\": no such file or directory"; err.Error() != want {
+			t.Errorf("got %q, want %q", err, want)
+		}
+	}
+	if err := errors.New("x"); containerError(someImage, someUUID, err) != err {
+		t.Error("a fault of the host's is the image's")
+	}
+}
+
 func TestTruncate(t *testing.T) {
 	for _, s := range []string{"", "abc", strings.Repeat("é", 200), strings.Repeat("x", 254) + "€", strings.Repeat("𝄞", 100)} {
 		got := truncate(s, maxFault)
