@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -105,5 +106,31 @@ func TestDeleteWhileBuilding(t *testing.T) {
 	checkLeaks(t, c)
 	for range 5 {
 		c.create(t, bootOptions{}).delete()
+	}
+}
+
+// TestConfigDrive: its tree is mounted in the container, with the user data.
+func TestConfigDrive(t *testing.T) {
+	c := openCluster(t)
+	checkLeaks(t, c)
+	const script = "#!/bin/sh\necho hello\n"
+	s := c.boot(t, bootOptions{Extra: object{"config_drive": true,
+		"user_data": base64.StdEncoding.EncodeToString([]byte(script))}})
+	var got struct{ UUID, Hostname string }
+	text := c.inside(t, s, "cat", "/config-drive/openstack/latest/meta_data.json")
+	if err := json.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatalf("%v in %q", err, text)
+	}
+	if got.UUID != s.ID || got.Hostname != s.Name {
+		t.Errorf("meta_data.json: %+v", got)
+	}
+	if got := c.inside(t, s, "cat", "/config-drive/openstack/latest/user_data"); got != script {
+		t.Errorf("user_data: %q", got)
+	}
+	if network := c.inside(t, s, "cat", "/config-drive/openstack/latest/network_data.json"); !strings.Contains(network, s.addresses("private")[0]) {
+		t.Errorf("network_data.json lacks %s: %s", s.addresses("private")[0], network)
+	}
+	if record := s.show(); record["config_drive"] != "True" {
+		t.Errorf("the server's config_drive is %v", record["config_drive"])
 	}
 }

@@ -147,7 +147,7 @@ func (c *cluster) processes(t testing.TB) []string {
 func (c *cluster) files() []string {
 	var out []string
 	for _, pattern := range []string{
-		"data/nova-agent/containers/*", "run/nova-agent/ns/*", "data/nova-agent/*/quota/*",
+		"data/nova-agent/containers/*", "data/nova-agent/instances/*", "run/nova-agent/ns/*", "data/nova-agent/*/quota/*",
 	} {
 		found, err := filepath.Glob(filepath.Join(c.state, pattern))
 		if err == nil {

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"net/http"
-	"strings"
 	"testing"
 )
 
@@ -101,18 +100,4 @@ func (c *cluster) allocated(t testing.TB, id string) bool {
 	t.Helper()
 	got := c.admin.must(t, http.MethodGet, placementURL+"/allocations/"+id, nil)
 	return len(got["allocations"].(object)) > 0
-}
-
-// TestWrongRequests: what is wrong with a request is said in its fault.
-func TestWrongRequests(t *testing.T) {
-	c := openCluster(t)
-	checkLeaks(t, c)
-	s := c.create(t, bootOptions{Networks: []object{}, Extra: object{"config_drive": true, "user_data": "IyEvYmluL3NoCg=="}})
-	eventually(t, settle, "the server to settle", func() bool {
-		status := s.show()["status"]
-		return status == "ACTIVE" || status == "ERROR"
-	})
-	if record := s.show(); record["status"] == "ERROR" && !strings.Contains(faultOf(record), "config drive") {
-		t.Errorf("fault: %s", faultOf(record))
-	}
 }
