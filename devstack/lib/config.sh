@@ -219,7 +219,7 @@ C
     # What a compute node has: no database, only the message queue and REST.
     # 'nova-agent config import' reads this very file, and so does the reference
     # nova-compute.
-    nova_common nova-compute > "$ETC/nova/nova-compute.conf"
+    { nova_common nova-compute; printf '\n[DEFAULT]\n# Containers that mostly wait share CPUs well.\ncpu_allocation_ratio = 16.0\n'; } > "$ETC/nova/nova-compute.conf"
     cat > "$ETC/nova/reference.conf" <<'C'
 [DEFAULT]
 compute_driver = fake.FakeDriver

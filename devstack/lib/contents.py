@@ -1,7 +1,7 @@
 """What the cluster holds. Each command may be run again.
 
   contents.py identity            users, roles, services and endpoints in Keystone
-  contents.py resources ARCHIVE   flavors, networks, security groups, the image in ARCHIVE
+  contents.py resources ARCHIVE   flavors, quotas, networks, security groups, the image in ARCHIVE
   contents.py compute HOST        wait until HOST's compute service can take servers
   contents.py clear               delete every server, floating IP and port of a user
 """
@@ -68,6 +68,12 @@ def flavors(a):
             a.post(NOVA + "/flavors", {"flavor": {"name": name, "vcpus": vcpus, "ram": ram, "disk": disk}})
 
 
+def quotas(a):
+    # Nova's defaults are for machines: ten to a project.
+    a.put(NOVA + "/os-quota-class-sets/default",
+          {"quota_class_set": {"instances": 200, "cores": 400, "ram": 200 * 1024}})
+
+
 def networks(a, d):
     public = a.ensure(NEUTRON + "/networks", "network", "networks", {"name": "public"}, {
         "provider:network_type": "flat", "provider:physical_network": "public", "router:external": True})
@@ -98,6 +104,7 @@ def security_groups(d):
 
 def resources(a, archive):
     flavors(a)
+    quotas(a)
     image(a, "web", archive)
     d = Api("demo")
     networks(a, d)

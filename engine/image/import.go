@@ -224,13 +224,15 @@ func (s *Store) ImportRootfs(ctx context.Context, r io.Reader, opts ImportOption
 }
 
 // leased runs f with a lease, under which what it writes is safe from the
-// garbage collector until it is published. If f fails all of it goes.
+// garbage collector until it is published. If f fails all of it goes. So does what
+// was published and removed again meanwhile, which the lease has kept.
 func (s *Store) leased(ctx context.Context, f func(context.Context) error) error {
 	ctx = s.ctx(ctx)
 	lease, err := s.leases.Create(ctx, leases.WithRandomID(), leases.WithExpiration(leaseExpiry))
 	if err != nil {
 		return storeError(err)
 	}
+	removals := s.removals.Load()
 	err = f(leases.WithLease(ctx, lease.ID))
 
 	cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
@@ -238,10 +240,15 @@ func (s *Store) leased(ctx context.Context, f func(context.Context) error) error
 	if derr := s.leases.Delete(cleanup, lease); derr != nil && !cerrdefs.IsNotFound(derr) {
 		err = errors.Join(err, storeError(derr))
 	}
-	if err != nil {
-		err = errors.Join(err, s.collect(cleanup))
+	if err == nil && s.removals.Load() == removals {
+		return nil
 	}
-	return err
+	cerr := s.collect(cleanup)
+	if err != nil {
+		return errors.Join(err, cerr)
+	}
+	s.freed(ctx, cerr)
+	return nil
 }
 
 // install unpacks the layers of an image in a spool and makes it known.

@@ -76,12 +76,16 @@ func (s *Store) Remove(ctx context.Context, ref string) error {
 	if err := s.forget(ctx, ref); err != nil {
 		return err
 	}
-	// The image is gone. That its space is not yet free is no failure of the
-	// removal, and the next one or Open makes up for it.
-	if err := s.collect(context.WithoutCancel(ctx)); err != nil {
+	s.freed(ctx, s.collect(context.WithoutCancel(ctx)))
+	return nil
+}
+
+// freed reports that the space of a removed image is not yet free. That is no
+// failure of the removal, and the next one or Open makes up for it.
+func (s *Store) freed(ctx context.Context, err error) {
+	if err != nil {
 		s.log.WarnContext(ctx, "free the space of removed images", "error", err)
 	}
-	return nil
 }
 
 // Discard removes an image that has neither name nor user; removed tells
@@ -99,9 +103,7 @@ func (s *Store) Discard(ctx context.Context, d digest.Digest) (removed bool, err
 	if err != nil {
 		return false, err
 	}
-	if err := s.collect(context.WithoutCancel(ctx)); err != nil {
-		s.log.WarnContext(ctx, "free the space of removed images", "error", err)
-	}
+	s.freed(ctx, s.collect(context.WithoutCancel(ctx)))
 	return true, nil
 }
 
@@ -128,6 +130,7 @@ func (s *Store) forgetLocked(ctx context.Context, r *record) error {
 		delete(s.names, name)
 	}
 	delete(s.records, d)
+	s.removals.Add(1)
 	return nil
 }
 

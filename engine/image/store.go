@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -75,6 +76,8 @@ type Store struct {
 	// diffIDs are of layer blobs that were verified. What was true of
 	// bytes with a digest stays true, so entries outlive the images.
 	diffIDs map[digest.Digest]digest.Digest
+
+	removals atomic.Int64 // of images, so far
 }
 
 // record is an image in memory.
