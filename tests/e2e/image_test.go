@@ -101,7 +101,7 @@ func rootfs(t testing.TB) []byte {
 		writeEntry(t, w, tar.Header{Name: dir + "/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
 	}
 	writeEntry(t, w, tar.Header{Name: "bin/busybox", Mode: 0o755}, busybox)
-	for _, name := range []string{"sh", "sleep", "cat", "hostname"} {
+	for _, name := range []string{"sh", "sleep", "cat", "rm", "hostname"} {
 		writeEntry(t, w, tar.Header{Name: "bin/" + name, Typeflag: tar.TypeSymlink, Linkname: "busybox"}, nil)
 	}
 	if err := w.Close(); err != nil {

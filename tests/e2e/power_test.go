@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -55,13 +54,12 @@ func TestPower(t *testing.T) {
 func TestExit(t *testing.T) {
 	c := openCluster(t)
 	checkLeaks(t, c)
-	s := c.boot(t, bootOptions{Networks: []object{}})
-	// From inside, the kernel drops a signal that a first process does not handle.
-	if err := syscall.Kill(c.firstProcess(t, s), syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
+	c.upload(t, "exits", "docker", dockerArchive(t,
+		[]string{"sh", "-c", "until [ -e /end ]; do sleep 0.1; done; rm /end; echo at its end; exit 7"}))
+	s := c.boot(t, bootOptions{Image: "exits", Networks: []object{}})
+	c.inside(t, s, "sh", "-c", ": > /end")
 	s.wait("SHUTOFF")
-	if log := s.console(); !strings.Contains(log, "exit") {
+	if log := s.console(); !strings.Contains(log, "at its end\n[nova-agent: the process ended with exit code 7 ") {
 		t.Errorf("the console log does not tell of the end:\n%s", log)
 	}
 	s.mustAction("os-start", nil)
