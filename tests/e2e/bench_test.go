@@ -29,6 +29,7 @@ func BenchmarkBoot(b *testing.B) {
 			memory["agent"] = c.rssMB(b, "nova-agent")
 			c.control(b, "agent", "stop")
 			c.control(b, "reference", "start")
+			c.waitAgent(b)
 			took["reference"] = append(took["reference"], c.timeBoots(b, 10)...)
 			memory["reference"] = c.rssMB(b, "nova-compute")
 		}
