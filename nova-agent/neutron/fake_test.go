@@ -205,7 +205,11 @@ func (f *replay) answer(w http.ResponseWriter, r *http.Request, body []byte) {
 		p := merged(f.posts[0], nil)
 		f.posts = f.posts[1:]
 		maps.Copy(p, sent["port"])
-		p["fixed_ips"] = f.after[p["id"].(string)]["fixed_ips"]
+		end := f.after[p["id"].(string)]
+		p["fixed_ips"] = end["fixed_ips"]
+		if p["binding:host_id"] != nil { // by one who may: it is bound at once
+			p = merged(p, end)
+		}
 		f.put("ports", p["id"].(string), p)
 		reply(201, object{"port": p})
 	case len(parts) == 2 && objects[parts[1]] == nil:
@@ -231,6 +235,11 @@ func (f *replay) put(collection, id string, o object) {
 		f.store[collection] = map[string]object{}
 	}
 	f.store[collection][id] = o
+}
+
+// shareNetwork makes a network another project's that all may use.
+func (f *replay) shareNetwork(id string) {
+	f.put("networks", id, merged(f.store["networks"][id], object{"tenant_id": "another", "shared": true}))
 }
 
 func matches(o object, q url.Values) bool {

@@ -78,59 +78,66 @@ func hangUp(w http.ResponseWriter) {
 }
 
 // TestEachCallFails lets each request of a boot with a new and a given port fail in each way: the
-// boot succeeds, or it fails with a kind and leaves nothing behind.
+// boot succeeds, or it fails with a kind and leaves nothing behind. The new port is on a network
+// of the project, or of another one.
 func TestEachCallFails(t *testing.T) {
 	for name, trouble := range troubles() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			failures := 0
-			for n := 0; ; n++ {
-				f, r := newReplay(t, "create", "add_port"), newRows()
-				f.store["ports"][usersPort] = merged(f.after[usersPort], object{"device_id": "", "device_owner": "", "status": "DOWN"})
-				hit := false
-				f.interfere = func(i int, w http.ResponseWriter, req *http.Request) bool {
-					if i != n {
-						return false
-					}
-					hit = true
-					return trouble(f, w, req)
-				}
-				c := serve(t, f, r, func(o *Options) {
-					if name == "hang" {
-						o.Timeout = time.Second
-					}
-				})
-				info, err := c.Allocate(t.Context(), AllocateRequest{Instance: theInstance(), Host: "lab1",
-					Networks: []NetworkRequest{{NetworkID: private}, {PortID: usersPort}}})
-				if err == nil && len(info) != 2 {
-					t.Errorf("request %d: %v", n, info)
-				}
-				if err != nil {
-					failures++
-					if isNot(err, errdefs.ErrInvalid, errdefs.ErrNotFound, errdefs.ErrConflict, errdefs.ErrUnavailable) {
-						t.Errorf("request %d: an error of no kind: %v", n, err)
-					}
-					if left := f.portsOf(server); left > 0 || len(r.vifs) > 0 || (r.cache[server] != "" && r.cache[server] != "[]") {
-						t.Errorf("request %d: %v\nleft: %d ports, %v, %q\n%s", n, err, left, r.vifs, r.cache[server], strings.Join(f.writes(), "\n"))
-					}
-					if f.store["ports"][usersPort] == nil {
-						t.Errorf("request %d: the user's port was deleted", n)
-					}
-				}
-				f.mu.Lock()
-				tried := hit
-				f.mu.Unlock()
-				if !tried {
-					if err != nil && name != "hang" {
-						t.Errorf("without trouble: %v", err)
-					}
-					break
-				}
+		t.Run(name, func(t *testing.T) { eachCallFails(t, name, trouble, false) })
+		t.Run(name+" on a shared network", func(t *testing.T) { eachCallFails(t, name, trouble, true) })
+	}
+}
+
+func eachCallFails(t *testing.T, name string, trouble func(*replay, http.ResponseWriter, *http.Request) bool, shared bool) {
+	t.Parallel()
+	failures := 0
+	for n := 0; ; n++ {
+		f, r := newReplay(t, "create", "add_port"), newRows()
+		if shared {
+			f.shareNetwork(private)
+		}
+		f.store["ports"][usersPort] = merged(f.after[usersPort], object{"device_id": "", "device_owner": "", "status": "DOWN"})
+		hit := false
+		f.interfere = func(i int, w http.ResponseWriter, req *http.Request) bool {
+			if i != n {
+				return false
 			}
-			if failures == 0 {
-				t.Error("nothing ever failed")
+			hit = true
+			return trouble(f, w, req)
+		}
+		c := serve(t, f, r, func(o *Options) {
+			if name == "hang" {
+				o.Timeout = time.Second
 			}
 		})
+		info, err := c.Allocate(t.Context(), AllocateRequest{Instance: theInstance(), Host: "lab1",
+			Networks: []NetworkRequest{{NetworkID: private}, {PortID: usersPort}}})
+		if err == nil && len(info) != 2 {
+			t.Errorf("request %d: %v", n, info)
+		}
+		if err != nil {
+			failures++
+			if isNot(err, errdefs.ErrInvalid, errdefs.ErrNotFound, errdefs.ErrConflict, errdefs.ErrUnavailable) {
+				t.Errorf("request %d: an error of no kind: %v", n, err)
+			}
+			if left := f.portsOf(server); left > 0 || len(r.vifs) > 0 || (r.cache[server] != "" && r.cache[server] != "[]") {
+				t.Errorf("request %d: %v\nleft: %d ports, %v, %q\n%s", n, err, left, r.vifs, r.cache[server], strings.Join(f.writes(), "\n"))
+			}
+			if f.store["ports"][usersPort] == nil {
+				t.Errorf("request %d: the user's port was deleted", n)
+			}
+		}
+		f.mu.Lock()
+		tried := hit
+		f.mu.Unlock()
+		if !tried {
+			if err != nil && name != "hang" {
+				t.Errorf("without trouble: %v", err)
+			}
+			break
+		}
+	}
+	if failures == 0 {
+		t.Error("nothing ever failed")
 	}
 }
 
@@ -240,6 +247,7 @@ func TestRefusals(t *testing.T) {
 	request := func(nets ...NetworkRequest) AllocateRequest {
 		return AllocateRequest{Instance: theInstance(), Host: "lab1", Networks: nets}
 	}
+	shared := func(f *replay, _ *AllocateRequest) { f.shareNetwork(private) } // so that the port is bound after it was made
 	for name, tt := range map[string]struct {
 		req    AllocateRequest
 		change func(f *replay, r *AllocateRequest)
@@ -247,15 +255,16 @@ func TestRefusals(t *testing.T) {
 		class  string
 		kind   error
 	}{
-		"no project":     {req: AllocateRequest{Instance: Instance{UUID: server}}, class: ClassInvalidInput, kind: errdefs.ErrInvalid},
-		"unknown net":    {req: request(NetworkRequest{NetworkID: "00000000-0000-0000-0000-000000000000"}), class: ClassNetworkNotFound, kind: errdefs.ErrInvalid},
-		"unknown port":   {req: request(NetworkRequest{PortID: "00000000-0000-0000-0000-000000000000"}), class: ClassPortNotFound, kind: errdefs.ErrNotFound},
-		"address in use": {req: request(NetworkRequest{NetworkID: private, Address: "192.0.2.9"}), answer: map[string]string{"POST": "IpAddressInUse"}, class: ClassFixedIPAlreadyInUse, kind: errdefs.ErrConflict},
-		"bad address":    {req: request(NetworkRequest{NetworkID: private, Address: "10.0.0.9"}), answer: map[string]string{"POST": "InvalidIpForNetwork"}, class: ClassInvalidInput, kind: errdefs.ErrInvalid},
-		"quota":          {req: request(NetworkRequest{NetworkID: private}), answer: map[string]string{"POST": "OverQuota"}, class: ClassPortLimitExceeded, kind: errdefs.ErrConflict},
-		"no address":     {req: request(NetworkRequest{NetworkID: private}), answer: map[string]string{"POST": "IpAddressGenerationFailure"}, class: ClassNoMoreFixedIPs, kind: errdefs.ErrConflict},
-		"wrong segment":  {req: request(NetworkRequest{NetworkID: private}), answer: map[string]string{"PUT": "HostNotCompatibleWithFixedIps"}, class: ClassFixedIPInvalidOnHost, kind: errdefs.ErrInvalid},
-		"mac in use":     {req: request(NetworkRequest{NetworkID: private}), answer: map[string]string{"PUT": "MacAddressInUse"}, class: ClassPortInUse, kind: errdefs.ErrConflict},
+		"no project":            {req: AllocateRequest{Instance: Instance{UUID: server}}, class: ClassInvalidInput, kind: errdefs.ErrInvalid},
+		"unknown net":           {req: request(NetworkRequest{NetworkID: "00000000-0000-0000-0000-000000000000"}), class: ClassNetworkNotFound, kind: errdefs.ErrInvalid},
+		"unknown port":          {req: request(NetworkRequest{PortID: "00000000-0000-0000-0000-000000000000"}), class: ClassPortNotFound, kind: errdefs.ErrNotFound},
+		"address in use":        {req: request(NetworkRequest{NetworkID: private, Address: "192.0.2.9"}), answer: map[string]string{"POST": "IpAddressInUse"}, class: ClassFixedIPAlreadyInUse, kind: errdefs.ErrConflict},
+		"bad address":           {req: request(NetworkRequest{NetworkID: private, Address: "10.0.0.9"}), answer: map[string]string{"POST": "InvalidIpForNetwork"}, class: ClassInvalidInput, kind: errdefs.ErrInvalid},
+		"quota":                 {req: request(NetworkRequest{NetworkID: private}), answer: map[string]string{"POST": "OverQuota"}, class: ClassPortLimitExceeded, kind: errdefs.ErrConflict},
+		"no address":            {req: request(NetworkRequest{NetworkID: private}), answer: map[string]string{"POST": "IpAddressGenerationFailure"}, class: ClassNoMoreFixedIPs, kind: errdefs.ErrConflict},
+		"wrong segment":         {req: request(NetworkRequest{NetworkID: private}), answer: map[string]string{"PUT": "HostNotCompatibleWithFixedIps"}, class: ClassFixedIPInvalidOnHost, change: shared, kind: errdefs.ErrInvalid},
+		"wrong segment at once": {req: request(NetworkRequest{NetworkID: private}), answer: map[string]string{"POST": "HostNotCompatibleWithFixedIps"}, class: ClassFixedIPInvalidOnHost, kind: errdefs.ErrInvalid},
+		"mac in use":            {req: request(NetworkRequest{NetworkID: private}), answer: map[string]string{"PUT": "MacAddressInUse"}, class: ClassPortInUse, change: shared, kind: errdefs.ErrConflict},
 		"unknown group": {req: request(NetworkRequest{NetworkID: private}), class: ClassSecurityGroupNotFound, kind: errdefs.ErrInvalid,
 			change: func(_ *replay, r *AllocateRequest) { r.SecurityGroups = []string{"web"} }},
 		"two groups of a name": {req: request(NetworkRequest{NetworkID: private}), class: ClassNoUniqueMatch, kind: errdefs.ErrInvalid,
@@ -288,7 +297,7 @@ func TestRefusals(t *testing.T) {
 			}},
 		"guaranteed bandwidth": {req: request(NetworkRequest{NetworkID: private}), class: ClassNetworksWithQoSPolicyNotSupported, kind: errdefs.ErrInvalid,
 			change: func(f *replay, _ *AllocateRequest) {
-				f.posts[0]["resource_request"] = object{"request_groups": []any{object{"id": "g", "resources": object{"NET_BW_EGR_KILOBIT_PER_SEC": 1000}}}}
+				f.after[createdPort]["resource_request"] = object{"request_groups": []any{object{"id": "g", "resources": object{"NET_BW_EGR_KILOBIT_PER_SEC": 1000}}}}
 			}},
 		"bandwidth of nobody": {req: request(NetworkRequest{PortID: createdPort}), class: ClassPortUpdateFailed, kind: errdefs.ErrInvalid,
 			change: func(f *replay, _ *AllocateRequest) {

@@ -39,25 +39,57 @@ func sameJSON(t *testing.T, want, got string) {
 
 func last(list []string) string { return list[len(list)-1] }
 
-// TestGoldenAllocate: creating a server on a network asks Neutron for the same changes as
-// nova-compute, and saves the same network info.
+// TestGoldenAllocate: creating a server saves the same network info as nova-compute's. On
+// another project's network it asks Neutron for the same changes too; on one of the user's own
+// a single request says what nova-compute's two say.
 func TestGoldenAllocate(t *testing.T) {
-	f, r := newReplay(t, "create"), newRows()
-	c := serve(t, f, r, nil)
-	info, err := c.Allocate(t.Context(), AllocateRequest{Instance: theInstance(), Host: "lab1",
-		Networks: []NetworkRequest{{NetworkID: private, Tag: "nic1"}}, SecurityGroups: []string{"default"}})
+	for _, own := range []bool{true, false} {
+		f, r := newReplay(t, "create"), newRows()
+		want := writesOf(recording(t, "create"))
+		if own {
+			want = []string{"POST /v2.0/ports " + bodiesAsOne(t, recording(t, "create"))}
+		} else {
+			f.shareNetwork(private)
+		}
+		c := serve(t, f, r, nil)
+		info, err := c.Allocate(t.Context(), AllocateRequest{Instance: theInstance(), Host: "lab1",
+			Networks: []NetworkRequest{{NetworkID: private, Tag: "nic1"}}, SecurityGroups: []string{"default"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(want, f.writes()); d != "" {
+			t.Errorf("own network %t: %s", own, d)
+		}
+		rows := []VIFRecord{{UUID: createdPort, InstanceUUID: server, Address: "fa:16:3e:ff:8e:6c/" + createdPort, Tag: "nic1"}}
+		if d := cmp.Diff(rows, r.vifs); d != "" {
+			t.Error(d)
+		}
+		if own {
+			sameJSON(t, savedCaches(t, "create")[0], last(r.saves))
+			sameJSON(t, savedCaches(t, "create")[0], info.String())
+		}
+	}
+}
+
+// bodiesAsOne merges the changes of one port into one body.
+func bodiesAsOne(t *testing.T, list []exchange) string {
+	t.Helper()
+	all := map[string]object{"port": {}}
+	for _, e := range list {
+		var body map[string]object
+		if e.Method == "GET" {
+			continue
+		}
+		if err := json.Unmarshal(e.Request, &body); err != nil {
+			t.Fatal(err)
+		}
+		all["port"] = merged(all["port"], body["port"])
+	}
+	text, err := json.Marshal(all)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(writesOf(recording(t, "create")), f.writes()); d != "" {
-		t.Error(d)
-	}
-	sameJSON(t, savedCaches(t, "create")[0], last(r.saves))
-	sameJSON(t, savedCaches(t, "create")[0], info.String())
-	want := []VIFRecord{{UUID: createdPort, InstanceUUID: server, Address: "fa:16:3e:ff:8e:6c/" + createdPort, Tag: "nic1"}}
-	if d := cmp.Diff(want, r.vifs); d != "" {
-		t.Error(d)
-	}
+	return string(text)
 }
 
 func TestGoldenAttach(t *testing.T) {
