@@ -250,7 +250,7 @@ func (m *Manager) buildSteps(ctx context.Context, b *buildRequest) error {
 		return containerError(b.image.ID, uuid, err)
 	}
 	m.step(ctx, "build.created")
-	if err := m.waitPlugged(ctx, plugged); err != nil {
+	if err := m.waitPlugged(ctx, uuid, plugged); err != nil {
 		return err
 	}
 	m.step(ctx, "build.plugged")

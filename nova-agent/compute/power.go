@@ -114,7 +114,7 @@ func (m *Manager) plugAndStart(ctx context.Context, uuid string, vifs neutron.Ne
 	if err := m.engine.SetEndpoints(ctx, containerID(uuid), wanted); err != nil {
 		return err
 	}
-	if err := m.waitPlugged(ctx, plugged); err != nil {
+	if err := m.waitPlugged(ctx, uuid, plugged); err != nil {
 		return err
 	}
 	_, err = m.engine.Start(ctx, containerID(uuid))

@@ -3,6 +3,7 @@ package compute
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"novaagent/engine/errdefs"
@@ -101,6 +102,26 @@ func (w *waiters) close() {
 		}
 		delete(w.slots, k)
 	}
+}
+
+// count is how many events are being waited for.
+func (w *waiters) count() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.slots)
+}
+
+// left are the events of an expectation that have not come yet.
+func (w *waiters) left(e *expectation) []eventKey {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var keys []eventKey
+	for _, k := range e.order {
+		if slices.Contains(w.slots[k], e.chans[k]) {
+			keys = append(keys, k)
+		}
+	}
+	return keys
 }
 
 // cancel gives the expectation up.

@@ -91,6 +91,33 @@ func TestPort(t *testing.T) {
 	}
 }
 
+// TestPortStaysDown: Neutron loses the moment at which a port was wired, as it does when two of its
+// agents report at once. The boot goes on nevertheless.
+func TestPortStaysDown(t *testing.T) {
+	c := openCluster(t)
+	checkLeaks(t, c)
+	id := c.demo.must(t, http.MethodPost, neutronURL+"/ports", object{"port": object{
+		"network_id": c.network(t, "private")}})["port"].(object)["id"].(string)
+	t.Cleanup(func() {
+		if _, err := c.demo.do(http.MethodDelete, neutronURL+"/ports/"+id, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	// One reporter more than there is: when both real ones have reported the port is still
+	// waited for, and its going is told to nobody.
+	ours := "standard_attr_id = (SELECT standard_attr_id FROM ports WHERE id = '" + id + "')"
+	c.sql(t, "neutron", "INSERT INTO provisioningblocks SELECT standard_attr_id, 'TEST' FROM ports WHERE id = '"+id+"'")
+	s := c.create(t, bootOptions{Networks: []object{{"port": id}}})
+	eventually(t, settle, "the port to be bound", func() bool {
+		return c.admin.must(t, http.MethodGet, neutronURL+"/ports/"+id, nil)["port"].(object)["binding:vif_type"] == "bridge"
+	})
+	eventually(t, settle, "both agents to have reported", func() bool {
+		return strings.TrimSpace(c.sql(t, "neutron", "SELECT entity FROM provisioningblocks WHERE "+ours)) == "TEST"
+	})
+	c.sql(t, "neutron", "DELETE FROM provisioningblocks WHERE "+ours)
+	s.wait("ACTIVE")
+}
+
 // TestInterfaceAttach: a second NIC comes and goes while the server runs.
 func TestInterfaceAttach(t *testing.T) {
 	c := openCluster(t)

@@ -44,6 +44,16 @@ func (c *cluster) docker(args ...string) (string, error) {
 	return out.String(), nil
 }
 
+// sql runs a statement in a database of the control plane and returns its rows.
+func (c *cluster) sql(t testing.TB, database, statement string) string {
+	t.Helper()
+	out, err := exec.Command("mariadb", "--no-defaults", "-uroot", "-S", filepath.Join(c.state, "run/mysqld.sock"), "-N", database, "-e", statement).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", statement, err, out)
+	}
+	return string(out)
+}
+
 // inside runs a command in a server's container and returns what it printed.
 func (c *cluster) inside(t testing.TB, s *server, command ...string) string {
 	t.Helper()
