@@ -355,8 +355,14 @@ func (m *Manager) checkBuild(b *buildRequest) error {
 // instance, or built it elsewhere, meanwhile is found out here.
 func (m *Manager) recordClaim(ctx context.Context, b *buildRequest) error {
 	inst := b.instance
+	grouped := b.hint("group") != ""
 	inst.VMState.Set(vmBuilding)
-	setTask(inst, taskNetworking)
+	// The ports are being made beside this: only the check of a group lies between the two tasks.
+	setTask(inst, taskSpawning)
+	if grouped {
+		setTask(inst, taskNetworking)
+	}
+	inst.RootDeviceName.Set(rootDevice)
 	inst.Host.Set(m.opts.Host)
 	inst.Node.Set(m.opts.NodeName)
 	inst.LaunchedOn.Set(m.opts.Host)
@@ -371,11 +377,13 @@ func (m *Manager) recordClaim(ctx context.Context, b *buildRequest) error {
 		return err
 	}
 	m.step(ctx, "build.claimed")
+	if !grouped {
+		return nil
+	}
 	if err := m.checkGroup(ctx, b); err != nil {
 		return err
 	}
 	setTask(inst, taskSpawning)
-	inst.RootDeviceName.Set(rootDevice)
 	return m.conductor.SaveInstance(ctx, inst, conductor.SaveOptions{TaskState: conductor.Expect(taskNetworking)})
 }
 
@@ -391,9 +399,6 @@ func (e *goneError) Unwrap() error { return e.error }
 // checkGroup holds an anti-affinity group's policy against the instances that came here
 // meanwhile: the schedulers of two requests may have chosen the same host.
 func (m *Manager) checkGroup(ctx context.Context, b *buildRequest) error {
-	if b.hint("group") == "" {
-		return nil
-	}
 	unlock, err := m.locks.lock(ctx, "group "+b.hint("group"))
 	if err != nil {
 		return err

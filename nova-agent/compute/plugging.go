@@ -13,10 +13,10 @@ import (
 	"novaagent/nova-agent/neutron"
 )
 
-// The pauses between looks at ports that are being wired. Neutron's agents take about a second,
-// and mostly its event comes then.
+// The pauses between looks at ports that are being wired. Neutron's agents take a second or
+// two; who asks early only keeps them from their work.
 const (
-	firstLook = 800 * time.Millisecond
+	firstLook = time.Second
 	nextLook  = 400 * time.Millisecond
 	lastLook  = 5 * time.Second
 )
