@@ -11,6 +11,7 @@ import (
 
 	"novaagent/engine/errdefs"
 	"novaagent/engine/image"
+	"novaagent/engine/network"
 	"novaagent/engine/store"
 )
 
@@ -28,8 +29,8 @@ const undoTimeout = time.Minute
 // writable layer. No process runs yet.
 //
 // ErrInvalid: the spec or the image's configuration is wrong. ErrNotFound: no such image.
-// ErrConflict: the name or ID is taken. ErrExhausted: no id range is left. On an
-// error nothing is left behind.
+// ErrConflict: the name or ID is taken. ErrExhausted: no id range is left, or no address in
+// the bridge network. On an error nothing is left behind.
 func (e *Engine) Create(ctx context.Context, spec Spec) (Container, error) {
 	rec, err := e.plan(spec)
 	if err != nil {
@@ -68,6 +69,9 @@ func (e *Engine) plan(spec Spec) (*Container, error) {
 	if spec.NetworkMode == "" {
 		spec.NetworkMode = NetworkNone
 	}
+	if spec.NetworkMode == NetworkBridge && len(spec.Endpoints) > 0 {
+		return nil, fmt.Errorf("network mode %s comes with an endpoint of the engine's: %w", NetworkBridge, errdefs.ErrInvalid)
+	}
 	if spec.NetworkMode == NetworkHost || spec.Security.Privileged {
 		// Capabilities in a user namespace of its own count for nothing in the host's
 		// network, and sysfs can't be mounted there.
@@ -100,8 +104,15 @@ func NewID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// reserve takes rec's name and ID.
+// reserve takes rec's name and ID, and an address in the bridge network if it asks for one.
 func (e *Engine) reserve(rec *Container) (*tracked, error) {
+	var bridge BridgeNetwork
+	if rec.Spec.NetworkMode == NetworkBridge {
+		var err error
+		if bridge, err = e.BridgeNetwork(); err != nil {
+			return nil, err
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if id, taken := e.names[rec.Spec.Name]; taken {
@@ -110,6 +121,13 @@ func (e *Engine) reserve(rec *Container) (*tracked, error) {
 	}
 	if e.containers[rec.ID] != nil {
 		return nil, fmt.Errorf("the container ID %s is already in use: %w", rec.ID, errdefs.ErrConflict)
+	}
+	if rec.Spec.NetworkMode == NetworkBridge {
+		ep, err := e.bridgeEndpointLocked(bridge, rec.ID)
+		if err != nil {
+			return nil, err
+		}
+		rec.Spec.Endpoints = []network.Endpoint{ep}
 	}
 	t := newTracked(rec)
 	e.containers[rec.ID] = t

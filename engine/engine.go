@@ -58,6 +58,7 @@ type Engine struct {
 	images   *image.Store
 	runtime  *runtime.Runtime
 	network  *network.Manager
+	bridge   bridge
 	cgroup   string
 	events   *eventLog
 	locks    keyedLocks
@@ -88,8 +89,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 		o.RunDir = filepath.Join(o.Root, "run")
 	}
 	if o.CgroupParent == "" {
-		sum := sha256.Sum256([]byte(o.Root))
-		o.CgroupParent = "/nova-agent-" + hex.EncodeToString(sum[:4])
+		o.CgroupParent = "/nova-agent-" + rootMark(o.Root)
 	}
 	e := &Engine{
 		opts: o, log: o.Logger, cgroup: o.CgroupParent,
@@ -112,6 +112,12 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+// rootMark is eight digits that tell the engine of a root from others on the host.
+func rootMark(root string) string {
+	sum := sha256.Sum256([]byte(root))
+	return hex.EncodeToString(sum[:4])
 }
 
 // openParts opens what the engine is made of.

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,6 +70,9 @@ func resolvConf(rec *Container) []byte {
 	dns := rec.Spec.DNS
 	if rec.Spec.NetworkMode != NetworkEndpoints {
 		host := hostDNS()
+		if rec.Spec.NetworkMode == NetworkBridge {
+			host.Nameservers = reachableDNS(host.Nameservers)
+		}
 		if len(dns.Nameservers) == 0 {
 			dns.Nameservers = host.Nameservers
 		}
@@ -91,6 +95,19 @@ func resolvConf(rec *Container) []byte {
 		fmt.Fprintf(&b, "options %s\n", strings.Join(dns.Options, " "))
 	}
 	return b.Bytes()
+}
+
+// reachableDNS leaves out the servers that only the host itself reaches. If none is left they are
+// Docker's (daemon/libnetwork/internal/resolvconf, default name servers).
+func reachableDNS(servers []string) []string {
+	servers = slices.DeleteFunc(servers, func(s string) bool {
+		a, err := netip.ParseAddr(s)
+		return err != nil || a.IsLoopback() || a.Is6() // the bridge has no IPv6
+	})
+	if len(servers) == 0 {
+		return []string{"8.8.8.8", "8.8.4.4"}
+	}
+	return servers
 }
 
 func hostDNS() DNS {

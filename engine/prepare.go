@@ -84,6 +84,9 @@ func (e *Engine) prepareNetwork(ctx context.Context, rec *Container) error {
 	} else {
 		err = e.network.Plug(ctx, path, rec.Spec.Endpoints)
 	}
+	if err == nil && rec.Spec.NetworkMode == NetworkBridge {
+		err = e.openBridge(ctx)
+	}
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,10 @@ func (e *Engine) reconcile(ctx context.Context) error {
 		all = append(all, t)
 	}
 	e.settleAll(ctx, all)
+	// A crash may have come between the removal of the bridge's last container and that of its rules.
+	if err := e.closeBridge(ctx, ""); err != nil {
+		e.log.Error("removing the rules of the bridge network", "error", err)
+	}
 	if unreadable {
 		e.log.Warn("strays are not looked for, since not every container has a record")
 	} else if err := e.removeStrays(ctx); err != nil {

@@ -135,6 +135,11 @@ func (e *Engine) purgeNetwork(ctx context.Context, rec *Container) error {
 			return err
 		}
 	}
+	if rec.Spec.NetworkMode == NetworkBridge {
+		if err := e.closeBridge(ctx, rec.ID); err != nil {
+			return err
+		}
+	}
 	e.step("remove.network", rec.ID)
 	if err := kernel.RemoveNamespaces(e.nsDir(rec.ID)); err != nil {
 		return fmt.Errorf("namespaces: %w", err)

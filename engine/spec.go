@@ -71,9 +71,10 @@ type Spec struct {
 	Sysctls   map[string]string `json:",omitempty"`
 	Security  Security          `json:",omitzero"`
 
-	NetworkMode NetworkMode        `json:",omitempty"` // NetworkNone if empty
-	Endpoints   []network.Endpoint `json:",omitempty"` // with NetworkEndpoints only
-	DNS         DNS                `json:",omitzero"`
+	NetworkMode NetworkMode `json:",omitempty"` // NetworkNone if empty
+	// Endpoints come with NetworkEndpoints. With NetworkBridge the engine adds its own.
+	Endpoints []network.Endpoint `json:",omitempty"`
+	DNS       DNS                `json:",omitzero"`
 
 	Log        LogConfig     `json:",omitzero"`
 	AutoRemove bool          `json:",omitempty"`
@@ -93,6 +94,9 @@ const (
 	NetworkNone NetworkMode = "none"
 	// NetworkEndpoints: a namespace of its own with the Spec's endpoints.
 	NetworkEndpoints NetworkMode = "endpoints"
+	// NetworkBridge: a namespace of its own with an address in the engine's bridge network,
+	// from where the outside is reached under the host's addresses. For OwnerDocker only.
+	NetworkBridge NetworkMode = "bridge"
 	// NetworkHost: the host's. For containers of OwnerDocker only.
 	NetworkHost NetworkMode = "host"
 )

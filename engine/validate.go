@@ -220,7 +220,9 @@ func validateMounts(mounts []Mount) error {
 
 func (s *Spec) validateNetwork() error {
 	switch {
-	case s.NetworkMode == NetworkEndpoints:
+	case s.NetworkMode == NetworkBridge && s.Owner != OwnerDocker:
+		return fmt.Errorf("network mode %s is not for a container of %s", NetworkBridge, s.Owner)
+	case s.NetworkMode == NetworkEndpoints, s.NetworkMode == NetworkBridge:
 		for _, ep := range s.Endpoints {
 			if err := ep.Validate(); err != nil {
 				return err

@@ -154,10 +154,18 @@ func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string
 
 func graceOf(seconds int) time.Duration { return time.Duration(seconds) * time.Second }
 
-// networkOf decides where the container's network is. There is no bridge network yet, and to
-// run without a network what asked for one would be a lie.
+// networkName is the network that a request means: none at all is the bridge network.
+func networkName(name string) string {
+	if name == "" || name == "default" {
+		return "bridge"
+	}
+	return name
+}
+
+// networkOf decides where the container's network is.
 func networkOf(body *createRequest) (engine.NetworkMode, error) {
-	mode := string(body.HostConfig.NetworkMode)
+	mode := networkName(string(body.HostConfig.NetworkMode))
+	body.HostConfig.NetworkMode = container.NetworkMode(mode) // inspect shows what it is
 	if body.NetworkDisabled {
 		mode = "none"
 	}
@@ -166,10 +174,10 @@ func networkOf(body *createRequest) (engine.NetworkMode, error) {
 		return engine.NetworkNone, nil
 	case "host":
 		return engine.NetworkHost, nil
-	case "", "default", "bridge":
-		return "", fmt.Errorf("HostConfig.NetworkMode: the bridge network is not available yet: use `--network none` or `--network host`: %w", errdefs.ErrUnsupported)
+	case "bridge":
+		return engine.NetworkBridge, nil
 	}
-	return "", fmt.Errorf("HostConfig.NetworkMode %q is not available yet: use `--network none` or `--network host`: %w", mode, errdefs.ErrUnsupported)
+	return "", fmt.Errorf("HostConfig.NetworkMode %q is not available yet: use bridge, none or host: %w", mode, errdefs.ErrUnsupported)
 }
 
 func resourcesOf(r *container.Resources) (engine.Resources, error) {

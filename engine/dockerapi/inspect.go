@@ -212,9 +212,13 @@ func mountPoints(c *engine.Container) []container.MountPoint {
 // networksOf are the container's networks by name.
 func networksOf(c *engine.Container) map[string]*network.EndpointSettings {
 	out := map[string]*network.EndpointSettings{}
-	if c.Spec.NetworkMode != engine.NetworkEndpoints {
-		id := networkIDs[string(c.Spec.NetworkMode)]
-		out[string(c.Spec.NetworkMode)] = &network.EndpointSettings{NetworkID: id}
+	if name := string(c.Spec.NetworkMode); networkIDs[name] != "" {
+		settings := &network.EndpointSettings{}
+		if len(c.Spec.Endpoints) > 0 {
+			settings = endpointSettings(c, 0)
+		}
+		settings.NetworkID = networkIDs[name]
+		out[name] = settings
 		return out
 	}
 	for i, ep := range c.Spec.Endpoints {

@@ -3,29 +3,45 @@ package dockerapi
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 
 	"github.com/moby/moby/api/types/network"
 
+	"novaagent/engine"
 	"novaagent/engine/errdefs"
 )
 
-// networkIDs are the two networks there are, with IDs that never change.
+// networkIDs are the three networks there are, with IDs that never change.
 var networkIDs = map[string]string{
-	"none": strings.Repeat("0", 63) + "1",
-	"host": strings.Repeat("0", 63) + "2",
+	"none":   strings.Repeat("0", 63) + "1",
+	"host":   strings.Repeat("0", 63) + "2",
+	"bridge": strings.Repeat("0", 63) + "3",
 }
 
-func networkOfName(name string) network.Network {
-	driver := "null"
-	if name == "host" {
-		driver = "host"
-	}
-	return network.Network{
-		Name: name, ID: networkIDs[name], Scope: "local", Driver: driver, EnableIPv4: true,
+func (s *server) networkOfName(name string) (network.Network, error) {
+	n := network.Network{
+		Name: name, ID: networkIDs[name], Scope: "local", Driver: name, EnableIPv4: true,
 		IPAM:    network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
 		Options: map[string]string{}, Labels: map[string]string{},
 	}
+	switch name {
+	case "none":
+		n.Driver = "null"
+	case "bridge":
+		b, err := s.engine.BridgeNetwork()
+		if err != nil {
+			return n, err
+		}
+		n.IPAM.Config = append(n.IPAM.Config, network.IPAMConfig{Subnet: b.Gateway.Masked(), Gateway: b.Gateway.Addr()})
+		n.Options = map[string]string{
+			"com.docker.network.bridge.default_bridge":       "true",
+			"com.docker.network.bridge.enable_icc":           "true",
+			"com.docker.network.bridge.enable_ip_masquerade": "true",
+			"com.docker.network.bridge.name":                 b.Device,
+		}
+	}
+	return n, nil
 }
 
 func (s *server) networkList(r *request) error {
@@ -34,8 +50,11 @@ func (s *server) networkList(r *request) error {
 		return err
 	}
 	out := []network.Summary{}
-	for _, name := range []string{"host", "none"} {
-		n := networkOfName(name)
+	for _, name := range []string{"bridge", "host", "none"} {
+		n, err := s.networkOfName(name)
+		if err != nil {
+			return err
+		}
 		if f.any("driver", func(v string) bool { return v == n.Driver }) &&
 			f.any("id", func(v string) bool { return strings.HasPrefix(n.ID, v) }) &&
 			f.any("name", func(v string) bool { return strings.Contains(n.Name, v) }) &&
@@ -55,13 +74,27 @@ func (s *server) networkInspect(r *request) error {
 		if ref != name && ref != id {
 			continue
 		}
-		answer := network.Inspect{Network: networkOfName(name), Containers: map[string]network.EndpointResource{}}
+		n, err := s.networkOfName(name)
+		if err != nil {
+			return err
+		}
+		answer := network.Inspect{Network: n, Containers: map[string]network.EndpointResource{}}
 		for _, c := range s.engine.List() {
 			if c.State.Live() && string(c.Spec.NetworkMode) == name {
-				answer.Containers[c.ID] = network.EndpointResource{Name: c.Spec.Name}
+				answer.Containers[c.ID] = endpointResource(&c)
 			}
 		}
 		return r.reply(http.StatusOK, answer)
 	}
 	return fmt.Errorf("network %s not found: %w", ref, errdefs.ErrNotFound)
+}
+
+func endpointResource(c *engine.Container) network.EndpointResource {
+	out := network.EndpointResource{Name: c.Spec.Name}
+	if len(c.Spec.Endpoints) > 0 {
+		settings := endpointSettings(c, 0)
+		out.EndpointID, out.MacAddress = settings.EndpointID, settings.MacAddress
+		out.IPv4Address = netip.PrefixFrom(settings.IPAddress, settings.IPPrefixLen)
+	}
+	return out
 }

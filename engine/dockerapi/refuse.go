@@ -75,7 +75,7 @@ func refuse(body *createRequest) error {
 			if ep != nil && (ep.IPAMConfig != nil || len(ep.Links) > 0 || len(ep.Aliases) > 0 || len(ep.DriverOpts) > 0 || len(ep.MacAddress) > 0) {
 				return notYet("NetworkingConfig.EndpointsConfig of network " + name)
 			}
-			if name != string(h.NetworkMode) {
+			if networkName(name) != networkName(string(h.NetworkMode)) {
 				return notYet("NetworkingConfig.EndpointsConfig: a second network, " + name)
 			}
 		}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/nftables"
 )
 
 // settle bounds the wait for what goes asynchronously: dying cgroups, namespaces, loop devices.
@@ -55,9 +57,16 @@ func traces(root, cgroup string) []string {
 			add("loop device %s of %s", loop, bytes.TrimSpace(file))
 		}
 	}
+	if tables, err := (&nftables.Conn{}).ListTables(); err == nil {
+		for _, table := range tables {
+			if strings.HasPrefix(table.Name, "nova-agent-") {
+				add("nftables table %s", table.Name)
+			}
+		}
+	}
 	if links, err := net.Interfaces(); err == nil {
 		for _, l := range links {
-			if strings.HasPrefix(l.Name, "tap") {
+			if strings.HasPrefix(l.Name, "tap") || strings.HasPrefix(l.Name, "veth") || strings.HasPrefix(l.Name, "na") {
 				add("link %s", l.Name)
 			}
 		}
