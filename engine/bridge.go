@@ -27,8 +27,9 @@ type BridgeNetwork struct {
 
 // bridge guards the device and the rules.
 type bridge struct {
-	mu     sync.Mutex
-	chosen BridgeNetwork // once it was needed
+	mu        sync.Mutex
+	chosen    BridgeNetwork        // once it was needed
+	published map[string]published // by container
 }
 
 // bridgeSubnets are Docker's default address pools, the first of which that no route of the host
@@ -98,7 +99,7 @@ func (e *Engine) bridgeEndpointLocked(n BridgeNetwork, id string) (network.Endpo
 	}
 	octets := a.As4()
 	return network.Endpoint{
-		ID: id, Kind: network.KindBridge, Bridge: n.Device, BridgeCreate: true,
+		ID: id, Kind: network.KindBridge, Bridge: n.Device, BridgeCreate: true, Hairpin: true,
 		HostDevice: "veth" + id[:10], GuestDevice: "eth0",
 		// Of the address, as dockerd's were: a neighbour's cache stays right when a container comes in another's place.
 		MAC:       fmt.Sprintf("02:42:%02x:%02x:%02x:%02x", octets[0], octets[1], octets[2], octets[3]),
@@ -111,11 +112,16 @@ func (e *Engine) bridgeEndpointLocked(n BridgeNetwork, id string) (network.Endpo
 func (e *Engine) openBridge(ctx context.Context) error {
 	e.bridge.mu.Lock()
 	defer e.bridge.mu.Unlock()
+	return e.openBridgeLocked(ctx)
+}
+
+// openBridgeLocked is openBridge with e.bridge.mu held. It also makes the published ports true.
+func (e *Engine) openBridgeLocked(ctx context.Context) error {
 	n, err := e.bridgeLocked()
 	if err != nil {
 		return err
 	}
-	return e.network.OpenNAT(ctx, network.NAT{Table: e.natTable(), Bridge: n.Device, Gateway: n.Gateway})
+	return e.network.OpenNAT(ctx, network.NAT{Table: e.natTable(), Bridge: n.Device, Gateway: n.Gateway, Forwards: e.bridge.forwardsLocked()})
 }
 
 // closeBridge removes the rules if no container but the one with that ID needs them.

@@ -3,13 +3,16 @@ package engine_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 
@@ -24,6 +27,7 @@ import (
 // outside is another machine of the host's network: a namespace that a veth pair joins to the host.
 type outside struct {
 	ns         *kernel.NetNS
+	device     string
 	host, peer netip.Addr
 }
 
@@ -43,8 +47,8 @@ func newOutside(t *testing.T) *outside {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ns.Close() })
-	o := &outside{ns: ns, host: netip.MustParseAddr("198.18.77.1"), peer: netip.MustParseAddr("198.18.77.2")}
-	near, far := fmt.Sprintf("vetho%d", os.Getpid()%100000), fmt.Sprintf("vethp%d", os.Getpid()%100000)
+	o := &outside{ns: ns, device: fmt.Sprintf("vethp%d", os.Getpid()%100000), host: netip.MustParseAddr("198.18.77.1"), peer: netip.MustParseAddr("198.18.77.2")}
+	near, far := fmt.Sprintf("vetho%d", os.Getpid()%100000), o.device
 	ip := func(args ...string) {
 		t.Helper()
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
@@ -59,6 +63,22 @@ func newOutside(t *testing.T) *outside {
 	return o
 }
 
+// up gives the other machine its address, and the host as its router.
+func (o *outside) up(t *testing.T) {
+	t.Helper()
+	err := o.ns.Do(func() error {
+		for _, args := range [][]string{{"addr", "add", o.peer.String() + "/24", "dev", o.device}, {"link", "set", o.device, "up"}, {"route", "add", "default", "via", o.host.String()}} {
+			if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+				return fmt.Errorf("ip %v: %w: %s", args, err, out)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestBridge: a container that asks for no network in particular has an address and reaches its
 // neighbours, the host, and other machines under the host's address. Those don't reach it.
 func TestBridge(t *testing.T) {
@@ -69,15 +89,9 @@ func TestBridge(t *testing.T) {
 	e := open(t, options(t, root))
 	ctx := testContext(t)
 	o := newOutside(t)
-	far := fmt.Sprintf("vethp%d", os.Getpid()%100000)
-
+	o.up(t)
 	var server net.Listener
 	err := o.ns.Do(func() (err error) {
-		for _, args := range [][]string{{"addr", "add", o.peer.String() + "/24", "dev", far}, {"link", "set", far, "up"}, {"route", "add", "default", "via", o.host.String()}} {
-			if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
-				return fmt.Errorf("ip %v: %w: %s", args, err, out)
-			}
-		}
 		server, err = net.Listen("tcp4", net.JoinHostPort(o.peer.String(), "0"))
 		return err
 	})
@@ -211,5 +225,169 @@ func TestFreeSubnet(t *testing.T) {
 	}
 	if got, err := network.FreeSubnet([]netip.Prefix{taken}); !errors.Is(err, errdefs.ErrExhausted) {
 		t.Errorf("%v, %v", got, err)
+	}
+}
+
+// echoUDP answers at port 53 of a network namespace.
+func echoUDP(t *testing.T, path string) {
+	t.Helper()
+	ns, err := kernel.OpenNetNS(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	var conn net.PacketConn
+	err = ns.Do(func() (err error) {
+		conn, err = net.ListenPacket("udp4", ":53")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	go func() {
+		buf := make([]byte, 64)
+		for {
+			k, from, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			conn.WriteTo(buf[:k], from)
+		}
+	}()
+}
+
+// TestPorts: published ports are reached from the host by each of its addresses, from other
+// machines and from containers, as long as the container runs.
+func TestPorts(t *testing.T) {
+	need.Root(t)
+	root := tempRoot(t)
+	enginetest.Leaks(t, root, testCgroup(root))
+	e := open(t, options(t, root))
+	ctx := testContext(t)
+	o := newOutside(t)
+	o.up(t)
+
+	publish := func(script string, ports ...engine.Port) (engine.Container, error) {
+		s := spec(t, script)
+		s.Owner, s.NetworkMode, s.Ports = engine.OwnerDocker, engine.NetworkBridge, ports
+		return e.Run(ctx, s)
+	}
+	echo := "mkdir /tmp/w; echo served > /tmp/w/index.html; exec httpd -f -p 80 -h /tmp/w"
+	c, err := publish(echo, engine.Port{Proto: "tcp", ContainerPort: 80}, engine.Port{Proto: "udp", ContainerPort: 53},
+		engine.Port{Proto: "tcp", ContainerPort: 80, HostIP: o.host})
+	if err != nil {
+		t.Fatal(err)
+	}
+	anyPort, udp, one := c.Published[0].HostPort, c.Published[1].HostPort, c.Published[2].HostPort
+	if anyPort == 0 || udp == 0 || one == 0 {
+		t.Fatalf("published: %+v", c.Published)
+	}
+	n, err := e.BridgeNetwork()
+	if err != nil {
+		t.Fatal(err)
+	}
+	get := func(ip netip.Addr, port uint16) string {
+		resp, err := (&http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}).Get(fmt.Sprintf("http://%s/", netip.AddrPortFrom(ip, port)))
+		if err != nil {
+			return err.Error()
+		}
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(resp.Body)
+		return string(body)
+	}
+	localhost := netip.MustParseAddr("127.0.0.1")
+	everywhere := func() {
+		t.Helper()
+		for _, ip := range []netip.Addr{localhost, o.host, n.Gateway.Addr()} {
+			if got := get(ip, anyPort); got != "served\n" {
+				t.Errorf("the host at %s: %s", ip, got)
+			}
+		}
+		if got := get(o.host, one); got != "served\n" {
+			t.Errorf("the host at its one address: %s", got)
+		}
+		if got := get(localhost, one); got == "served\n" {
+			t.Error("a port of one address answers at another")
+		}
+		for _, port := range []uint16{anyPort, one} {
+			err := o.ns.Do(func() error {
+				if out, err := exec.Command("busybox", "wget", "-q", "-O", "-", fmt.Sprintf("http://%s:%d/", o.host, port)).CombinedOutput(); string(out) != "served\n" {
+					return fmt.Errorf("%w: %s", err, out)
+				}
+				return nil
+			})
+			if err != nil {
+				t.Errorf("another machine, port %d: %v", port, err)
+			}
+		}
+		conn, err := net.Dial("udp4", netip.AddrPortFrom(localhost, udp).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		answer := make([]byte, 16)
+		if _, err := conn.Write([]byte("echo")); err != nil {
+			t.Error(err)
+		}
+		if k, err := conn.Read(answer); err != nil || string(answer[:k]) != "echo" {
+			t.Errorf("UDP: %q, %v", answer[:k], err)
+		}
+	}
+	echoUDP(t, filepath.Join(root, "run", "ns", c.ID, "net"))
+	// The server is there when it answers itself.
+	if exit, err := e.Exec(ctx, c.ID, engine.ExecSpec{Args: []string{"sh", "-c", "until wget -q -O - http://127.0.0.1/; do :; done"}}, engine.Streams{}); err != nil || exit.Code != 0 {
+		t.Fatal(exit, err)
+	}
+	everywhere()
+
+	// From the container itself and from a neighbour, the way leads through the host.
+	peer, err := publish("exec sleep 1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{c.ID, peer.ID} {
+		var out lockedBuffer
+		script := fmt.Sprintf("wget -q -O - http://%s:%d/", n.Gateway.Addr(), anyPort)
+		if exit, err := e.Exec(ctx, id, engine.ExecSpec{Args: []string{"sh", "-c", script}}, engine.Streams{Stdout: &out, Stderr: &out}); err != nil || out.String() != "served\n" {
+			t.Errorf("a container: %+v, %v: %s", exit, err, out.String())
+		}
+	}
+
+	// Nobody else gets the port: no container, no program of the host.
+	taken := engine.Port{Proto: "tcp", ContainerPort: 81, HostPort: anyPort}
+	if _, err := publish("true", taken); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "port is already allocated") {
+		t.Errorf("a second container: %v", err)
+	}
+	if l, err := net.Listen("tcp4", netip.AddrPortFrom(localhost, anyPort).String()); err == nil {
+		l.Close()
+		t.Error("a program of the host got the port")
+	}
+	taken.HostPortEnd = anyPort + 20
+	ranged, err := publish("exec sleep 1000", taken)
+	if err != nil || ranged.Published[0].HostPort <= anyPort {
+		t.Errorf("the next one of a range: %+v, %v", ranged.Published, err)
+	}
+
+	// It outlives the engine and ends with the container.
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = open(t, options(t, root))
+	everywhere()
+	if _, err := e.Stop(ctx, c.ID, 9, 0); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp4", netip.AddrPortFrom(localhost, anyPort).String())
+	if err != nil {
+		t.Errorf("after the end of the container: %v", err)
+	} else {
+		l.Close()
+	}
+	for _, bad := range []engine.Port{{Proto: "sctp", ContainerPort: 1}, {Proto: "tcp"}, {Proto: "tcp", ContainerPort: 1, HostIP: netip.IPv6Loopback()}} {
+		if _, err := publish("true", bad); !errors.Is(err, errdefs.ErrInvalid) {
+			t.Errorf("%+v: %v", bad, err)
+		}
 	}
 }

@@ -87,6 +87,8 @@ type Container struct {
 	// BootID is the host's boot in which it was prepared; everything in the kernel
 	// is gone if the host has another one now.
 	BootID string `json:",omitempty"`
+	// Published are the ports that the host forwards, unless it has ended.
+	Published []Port `json:",omitempty"`
 	// Quota is how Resources.DiskBytes is enforced.
 	Quota QuotaKind `json:",omitempty"`
 }

@@ -97,6 +97,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 		containers: map[string]*tracked{},
 		names:      map[string]string{},
 		execs:      map[string]*execution{},
+		bridge:     bridge{published: map[string]published{}},
 	}
 	// Not ctx: what it starts goes on when Open has returned.
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -166,6 +167,9 @@ func (e *Engine) Close() error {
 	e.cancel()
 	e.routines.Wait()
 	var errs []error
+	for _, p := range e.bridge.published { // the rules stay: the containers run on
+		errs = append(errs, p.close())
+	}
 	if e.runtime != nil {
 		errs = append(errs, e.runtime.Close())
 	}

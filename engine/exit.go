@@ -56,6 +56,7 @@ func (e *Engine) reap(ctx context.Context, t *tracked, task *runtime.Task) (then
 		t.attempt++
 	}
 	t.task = nil
+	e.ended(ctx, t) // before anybody hears of it: its ports are free then
 	e.observe(t, to, lazy, func(c *Container) {
 		c.Exit, c.Finished, c.PID = exit, end.At.UTC(), 0
 	})
@@ -86,6 +87,13 @@ func (e *Engine) reap(ctx context.Context, t *tracked, task *runtime.Task) (then
 		return func() { e.autoRemove(t) }
 	}
 	return nil
+}
+
+// ended takes back what a container has while it runs.
+func (e *Engine) ended(ctx context.Context, t *tracked) {
+	if err := e.unpublish(ctx, t.id); err != nil {
+		e.log.Error("taking back the ports of a container that has ended", "container_id", t.id, "error", err)
+	}
 }
 
 func exitOf(x runtime.Exit) Exit {

@@ -123,6 +123,7 @@ func (e *Engine) afterReboot(ctx context.Context, t *tracked) error {
 
 // lost notes that t's process ended and nobody saw how.
 func (e *Engine) lost(t *tracked) {
+	e.ended(context.Background(), t)
 	exit := Exit{Code: 255, Lost: true}
 	e.observe(t, Stopped, synced, func(c *Container) {
 		c.Exit, c.Finished, c.PID = exit, time.Now().UTC(), 0
@@ -163,6 +164,11 @@ func (e *Engine) adopt(ctx context.Context, t *tracked) error {
 	}
 	if err != nil {
 		e.log.Warn("the record of a pause could not be made true", "container_id", t.id, "state", rec.State, "error", err)
+	}
+	if rec := e.record(t); len(rec.Published) > 0 {
+		if _, err := e.publish(ctx, rec, rec.Published); err != nil {
+			e.log.Error("the ports of a container are not published any more", "container_id", t.id, "error", err)
+		}
 	}
 	e.watch(t, task)
 	return nil

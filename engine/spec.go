@@ -74,6 +74,7 @@ type Spec struct {
 	NetworkMode NetworkMode `json:",omitempty"` // NetworkNone if empty
 	// Endpoints come with NetworkEndpoints. With NetworkBridge the engine adds its own.
 	Endpoints []network.Endpoint `json:",omitempty"`
+	Ports     []Port             `json:",omitempty"` // with NetworkBridge only
 	DNS       DNS                `json:",omitzero"`
 
 	Log        LogConfig     `json:",omitzero"`

@@ -61,12 +61,12 @@ func (e *Engine) start(ctx context.Context, t *tracked, change func(*Container))
 	t.waiting = nil
 	task := t.task
 	err := e.move(t, Running, lazy, func(c *Container) {
-		c.PID, c.Started, c.Error, c.Exit = task.PID(), began, "", Exit{}
+		c.PID, c.Started, c.Error, c.Exit, c.Published = task.PID(), began, "", Exit{}, t.published
 		change(c)
 	})
 	if err != nil {
 		t.task = nil
-		return errors.Join(err, task.Delete(ctx))
+		return errors.Join(err, task.Delete(ctx), e.unpublish(ctx, t.id))
 	}
 	e.watch(t, task)
 	e.emit(t, ActionStart, nil)
@@ -86,10 +86,14 @@ func (e *Engine) launch(ctx context.Context, t *tracked) error {
 	if err != nil {
 		return err
 	}
+	rec := e.record(t)
+	if t.published, err = e.publish(ctx, rec, rec.Spec.Ports); err != nil {
+		return err
+	}
 	t.traces = true
 	task, err := e.runtime.Start(ctx, bundle)
 	if err != nil {
-		return err
+		return errors.Join(err, e.unpublish(ctx, t.id))
 	}
 	t.task = task
 	e.step("start.process", t.id)

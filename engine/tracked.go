@@ -23,7 +23,8 @@ type tracked struct {
 	// prepared: prepare went through in this process, so all is there for a start.
 	prepared bool
 	// traces says that the runtime may have something of it left.
-	traces bool
+	traces    bool
+	published []Port // of the start that is under way
 	// attempt counts restarts by policy, for the backoff.
 	attempt int
 	// size is what the client said its terminal has, for the next start.

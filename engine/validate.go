@@ -219,6 +219,14 @@ func validateMounts(mounts []Mount) error {
 }
 
 func (s *Spec) validateNetwork() error {
+	for _, p := range s.Ports {
+		if err := p.validate(); err != nil {
+			return err
+		}
+	}
+	if len(s.Ports) > 0 && s.NetworkMode != NetworkBridge {
+		return fmt.Errorf("published ports need the network mode %s", NetworkBridge)
+	}
 	switch {
 	case s.NetworkMode == NetworkBridge && s.Owner != OwnerDocker:
 		return fmt.Errorf("network mode %s is not for a container of %s", NetworkBridge, s.Owner)

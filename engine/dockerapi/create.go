@@ -118,6 +118,9 @@ func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string
 	if spec.NetworkMode, err = networkOf(body); err != nil {
 		return fail(err)
 	}
+	if spec.Ports, err = portsOf(body, img.Config.Config.ExposedPorts, spec.NetworkMode); err != nil {
+		return fail(err)
+	}
 	if spec.NetworkMode == engine.NetworkHost && spec.Hostname == "" {
 		if spec.Hostname, err = os.Hostname(); err != nil {
 			return fail(err)

@@ -97,7 +97,7 @@ func (s *server) containerInspect(r *request) error {
 		answer.SizeRw, answer.SizeRootFs = &written, &total
 	}
 	networks := networksOf(&c)
-	answer.NetworkSettings.NetworkSettings = &container.NetworkSettings{Networks: networks, Ports: network.PortMap{}}
+	answer.NetworkSettings.NetworkSettings = &container.NetworkSettings{Networks: networks, Ports: s.portMap(&c, asked)}
 	if len(c.Spec.Endpoints) > 0 {
 		ep := c.Spec.Endpoints[0]
 		settings := endpointSettings(&c, 0)
@@ -356,7 +356,8 @@ func (s *server) fits(c *engine.Container, f filters) bool {
 		f.any("volume", func(v string) bool {
 			return slices.ContainsFunc(c.Spec.Mounts, func(m engine.Mount) bool { return m.Source == v || path.Clean(m.Target) == v })
 		}) &&
-		len(f["publish"]) == 0 && len(f["expose"]) == 0 &&
+		f.any("publish", func(v string) bool { return s.hasPort(c, v, true) }) &&
+		f.any("expose", func(v string) bool { return s.hasPort(c, v, false) }) &&
 		f.labels(c.Spec.Labels)
 }
 
@@ -367,7 +368,7 @@ func (s *server) summary(c *engine.Container) container.Summary {
 	}
 	out := container.Summary{
 		ID: c.ID, Names: []string{"/" + c.Spec.Name}, Image: s.imageName(c), ImageID: c.ImageConfigDigest,
-		Command: strings.Join(c.Process.Args, " "), Created: c.Created.Unix(), Ports: []container.PortSummary{},
+		Command: strings.Join(c.Process.Args, " "), Created: c.Created.Unix(), Ports: s.portSummaries(c),
 		Labels: labels, State: stateOf(c), Status: statusText(c, time.Now()),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: networksOf(c)},
 		Mounts:          mountPoints(c),

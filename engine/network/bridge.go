@@ -43,6 +43,11 @@ func (s *session) join(e Endpoint, name string, use bridgeUse, device netlink.Li
 			return fmt.Errorf("bridge %s: add %s: %w: %w", name, device.Attrs().Name, err, errdefs.ErrUnavailable)
 		}
 	}
+	if e.Hairpin {
+		if err := s.host.LinkSetHairpin(device, true); err != nil {
+			return fmt.Errorf("bridge %s: hairpin of %s: %w: %w", name, device.Attrs().Name, err, errdefs.ErrUnavailable)
+		}
+	}
 	return s.up(device)
 }
 

@@ -45,7 +45,10 @@ type Endpoint struct {
 	Bridge string `json:",omitempty"`
 	// BridgeCreate lets Plug make Bridge if it does not exist.
 	BridgeCreate bool `json:",omitempty"`
-	OVS          OVS  `json:",omitzero"`
+	// Hairpin lets the bridge send the endpoint its own packets back, which a Forward to its own
+	// container does where the host filters bridged packets (net.bridge.bridge-nf-call-iptables).
+	Hairpin bool `json:",omitempty"`
+	OVS     OVS  `json:",omitzero"`
 
 	// GuestDevice is the name inside the container; "eth" and the position in
 	// the list if empty. If another device has it already, the next number

@@ -1,10 +1,12 @@
 package network
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/google/nftables"
@@ -23,6 +25,26 @@ type NAT struct {
 	Bridge string
 	// Gateway is the bridge's address in the containers' subnet, with the subnet's length.
 	Gateway netip.Prefix
+	// Forwards are the ports of the host that lead to containers.
+	Forwards []Forward
+}
+
+// Forward leads what comes for a port of the host to a container.
+type Forward struct {
+	Proto string // "tcp" or "udp"
+	// HostIP is the address it comes for; the zero Addr is any of the host's.
+	HostIP   netip.Addr
+	HostPort uint16
+	To       netip.AddrPort
+}
+
+// Compare orders forwards by the host's port.
+func (f Forward) Compare(g Forward) int {
+	return cmp.Or(cmp.Compare(f.HostPort, g.HostPort), cmp.Compare(f.Proto, g.Proto), f.HostIP.Compare(g.HostIP))
+}
+
+func (n NAT) equal(o NAT) bool {
+	return n.Table == o.Table && n.Bridge == o.Bridge && n.Gateway == o.Gateway && slices.Equal(n.Forwards, o.Forwards)
 }
 
 // OpenNAT gives the bridge, which must exist, the gateway's address, lets the host forward, and
@@ -39,8 +61,12 @@ func (m *Manager) OpenNAT(_ context.Context, n NAT) error {
 	if err := kernel.SetSysctls(kernel.Sysctl{Path: "net/ipv4/ip_forward", Value: "1"}); err != nil {
 		return err
 	}
+	// So that a port is reached from the host's own loopback address, too; see rules.
+	if err := kernel.SetSysctls(kernel.Sysctl{Path: "net/ipv4/conf/" + n.Bridge + "/route_localnet", Value: "1"}); err != nil {
+		return err
+	}
 	nft := &nftables.Conn{}
-	if known, ok := m.tables.Load(n.Table); ok && known == n {
+	if known, ok := m.tables.Load(n.Table); ok && n.equal(known.(NAT)) {
 		if _, err := nft.ListTableOfFamily(n.Table, nftables.TableFamilyIPv4); err == nil {
 			return nil
 		}
