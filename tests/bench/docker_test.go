@@ -147,6 +147,14 @@ func BenchmarkDockerAPI(b *testing.B) {
 	need.Root(b)
 	dir := b.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
+	b.Cleanup(func() { // dockerd leaves its own, empty
+		for _, dir := range []string{"/sys/fs/cgroup/docker", "/sys/fs/cgroup/*/docker"} {
+			found, _ := filepath.Glob(dir)
+			for _, d := range found {
+				os.Remove(d)
+			}
+		}
+	})
 	peers := []*daemon{
 		startDaemon(b, "nova-agent", path("n.sock"), "../../bin/nova-agent", "standalone", "--root", path("n"), "--host", "unix://"+path("n.sock")),
 		startDaemon(b, "dockerd", path("d.sock"), "dockerd", "--data-root", path("d"), "--exec-root", path("dx"), "--pidfile", path("d.pid"), "-H", "unix://"+path("d.sock")),
