@@ -65,6 +65,12 @@ type Container struct {
 	// Process is the first process as resolved from Spec and image.
 	Process Process
 
+	// Mounts are Spec.Mounts and what Spec.VolumesFrom, Spec.Volumes and the image add to
+	// them; anonymous volumes have their names here.
+	Mounts []Mount `json:",omitempty"`
+	// RemoveVolumes: the removal that is under way takes the anonymous volumes along.
+	RemoveVolumes bool `json:",omitempty"`
+
 	// IDs is the range of host user and group ids that the container's 0 to
 	// 65535 stand for; the zero Range with the host's user namespace.
 	IDs store.Range `json:",omitzero"`

@@ -41,6 +41,7 @@ func crashSpec(rootfs string) engine.Spec {
 		Args: []string{"/bin/sh", "-c", "echo started; exec sleep 1000"},
 	}
 	s.Resources.DiskBytes = 64 << 20
+	s.Volumes = []string{"/home"}
 	return s
 }
 
@@ -72,7 +73,11 @@ func crashChild() int {
 			case "start":
 				_, err = e.Start(ctx, crashName)
 			case "remove":
-				err = e.Remove(ctx, crashName, engine.RemoveOptions{Force: true})
+				err = e.Remove(ctx, crashName, engine.RemoveOptions{Force: true, Volumes: true})
+			case "volume":
+				_, err = e.CreateVolume(ctx, engine.Volume{Name: crashName, Labels: map[string]string{"k": "v"}})
+			case "volume-remove":
+				err = e.RemoveVolume(ctx, crashName)
 			}
 			if err != nil {
 				break
@@ -118,6 +123,11 @@ func TestCrashAtEachStep(t *testing.T) {
 			root := tempRoot(t)
 			enginetest.Leaks(t, root, testCgroup(root))
 			op, _, _ := strings.Cut(step, ".")
+			if step == "volume.forgotten" {
+				op = "remove"
+			} else if op == "volume" {
+				op = "create"
+			}
 			ops := map[string]string{"create": "create", "start": "create,start", "remove": "create,start,remove"}[op]
 			crash(t, root, ops, step)
 			e := open(t, options(t, root))

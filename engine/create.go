@@ -17,9 +17,10 @@ import (
 
 // Steps are the names Options.Hooks announces. Each comes after what it names.
 var Steps = []string{
-	"create.recorded", "create.files", "create.namespaces", "create.network", "create.done",
+	"create.recorded", "create.files", "create.namespaces", "create.network", "create.volumes", "create.done",
 	"start.prepared", "start.process", "start.done",
-	"remove.recorded", "remove.process", "remove.network", "remove.namespaces", "remove.files", "remove.done",
+	"remove.recorded", "remove.process", "remove.network", "remove.namespaces", "remove.files", "remove.volumes", "remove.done",
+	"volume.files", "volume.recorded", "volume.forgotten",
 }
 
 // undoTimeout bounds cleanup, which goes on when the caller has left.
@@ -94,6 +95,9 @@ func (e *Engine) plan(spec Spec) (*Container, error) {
 		return nil, err
 	}
 	rec.Process = process
+	if rec.Mounts, err = e.planMounts(&spec, img.Config.Config.Volumes); err != nil {
+		return nil, err
+	}
 	return rec, nil
 }
 
@@ -164,6 +168,10 @@ func (e *Engine) build(ctx context.Context, t *tracked) error {
 	if err := e.prepare(ctx, t, true); err != nil {
 		return err
 	}
+	if err := e.prepareVolumes(ctx, e.record(t)); err != nil {
+		return err
+	}
+	e.step("create.volumes", rec.ID)
 	// Synced: from here on the caller may count on it.
 	if err := e.move(t, Created, synced, nil); err != nil {
 		return err

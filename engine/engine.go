@@ -66,9 +66,13 @@ type Engine struct {
 	cancel   context.CancelFunc
 	routines sync.WaitGroup
 
+	// volumeLocks come after a container's lock; two are never held together.
+	volumeLocks keyedLocks
+
 	mu         sync.RWMutex
 	containers map[string]*tracked
 	names      map[string]string // name to ID, those being created included
+	volumes    map[string]Volume // by name
 	execs      map[string]*execution
 	closing    bool
 }
@@ -98,7 +102,9 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 		names:      map[string]string{},
 		execs:      map[string]*execution{},
 		bridge:     bridge{published: map[string]published{}},
+		volumes:    map[string]Volume{},
 	}
+	e.volumeLocks.what = "volume"
 	// Not ctx: what it starts goes on when Open has returned.
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -123,7 +129,7 @@ func rootMark(root string) string {
 
 // openParts opens what the engine is made of.
 func (e *Engine) openParts(ctx context.Context) (err error) {
-	for _, dir := range []string{e.opts.Root, e.opts.RunDir, e.containersDir(), e.trashDir(), e.nsRoot()} {
+	for _, dir := range []string{e.opts.Root, e.opts.RunDir, e.containersDir(), e.trashDir(), e.volumesDir(), e.nsRoot()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("engine root %s: %w", e.opts.Root, err)
 		}
@@ -253,6 +259,7 @@ func (e *Engine) lockContainer(ctx context.Context, id string) (unlock func(), e
 
 func (e *Engine) containersDir() string         { return filepath.Join(e.opts.Root, "containers") }
 func (e *Engine) containerDir(id string) string { return filepath.Join(e.containersDir(), id) }
+func (e *Engine) volumesDir() string            { return filepath.Join(e.opts.Root, "volumes") }
 func (e *Engine) nsRoot() string                { return filepath.Join(e.opts.RunDir, "ns") }
 func (e *Engine) nsDir(id string) string        { return filepath.Join(e.nsRoot(), id) }
 func (e *Engine) logPath(id string) string {

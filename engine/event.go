@@ -4,7 +4,7 @@ import (
 	"time"
 )
 
-// Action is what happened to a container.
+// Action is what happened to a container or volume.
 type Action string
 
 const (
@@ -22,6 +22,10 @@ const (
 	ActionUpdate  Action = "update"
 	ActionAttach  Action = "attach"
 	ActionDestroy Action = "destroy"
+
+	// Of volumes, besides create and destroy.
+	ActionMount   Action = "mount"   // before the container's start
+	ActionUnmount Action = "unmount" // after its die
 
 	ActionExecCreate Action = "exec_create"
 	ActionExecStart  Action = "exec_start"
@@ -51,4 +55,9 @@ type Event struct {
 	// Command is set with ExecID: the exec's, in one line.
 	Command string
 	Labels  map[string]string
+	// Volume is the name of the volume it happened to. The other fields are then of
+	// the container that mounted it, or empty.
+	Volume string
+	// Mount is set for ActionMount and ActionUnmount.
+	Mount Mount
 }

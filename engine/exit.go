@@ -65,6 +65,7 @@ func (e *Engine) reap(ctx context.Context, t *tracked, task *runtime.Task) (then
 		e.emit(t, ActionOOM, nil)
 	}
 	e.emit(t, ActionDie, func(ev *Event) { ev.Exit = exit })
+	e.emitMounts(t, ActionUnmount)
 
 	// The shim's record of the exit goes with the task. Ours survives the agent already, and
 	// is on the disk in a moment; a power cut before that makes the exit a lost one.
@@ -111,7 +112,7 @@ func (e *Engine) autoRemove(t *tracked) {
 
 // removeIfThere removes a container that somebody else may have removed.
 func (e *Engine) removeIfThere(ctx context.Context, id string) error {
-	err := e.Remove(ctx, id, RemoveOptions{Force: true})
+	err := e.Remove(ctx, id, RemoveOptions{Force: true, Volumes: true})
 	if errors.Is(err, errdefs.ErrNotFound) {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 type keyedLocks struct {
 	mu   sync.Mutex
 	held map[string]*keyedLock
+	what string // that the keys name, for messages; "container" if empty
 }
 
 type keyedLock struct {
@@ -37,7 +38,7 @@ func (k *keyedLocks) lock(ctx context.Context, key string) (unlock func(), err e
 		return func() { <-l.slot; k.leave(key, l) }, nil
 	case <-ctx.Done():
 		k.leave(key, l)
-		return nil, fmt.Errorf("container %s: waiting for its lock: %v: %w", short(key), context.Cause(ctx), errdefs.ErrUnavailable)
+		return nil, fmt.Errorf("%s %s: waiting for its lock: %v: %w", firstOf(k.what, "container"), short(key), context.Cause(ctx), errdefs.ErrUnavailable)
 	}
 }
 

@@ -120,12 +120,21 @@ func open(t testing.TB, o engine.Options) *engine.Engine {
 	return e
 }
 
+// removeAll removes the containers with their volumes, and the volumes that a test gave a name.
 func removeAll(e *engine.Engine) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var errs []error
 	for _, c := range e.List() {
-		if err := e.Remove(ctx, c.ID, engine.RemoveOptions{Force: true}); err != nil && !errors.Is(err, errdefs.ErrNotFound) && !errors.Is(err, errdefs.ErrUnavailable) {
+		if err := e.Remove(ctx, c.ID, engine.RemoveOptions{Force: true, Volumes: true}); err != nil && !errors.Is(err, errdefs.ErrNotFound) && !errors.Is(err, errdefs.ErrUnavailable) {
+			errs = append(errs, err)
+		}
+	}
+	for _, v := range e.Volumes() {
+		if v.Anonymous() {
+			continue // it should have gone with its container: enginetest.Leaks tells
+		}
+		if err := e.RemoveVolume(ctx, v.Name); err != nil && !errors.Is(err, errdefs.ErrUnavailable) {
 			errs = append(errs, err)
 		}
 	}

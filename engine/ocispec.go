@@ -15,8 +15,9 @@ import (
 	"novaagent/engine/runtime"
 )
 
-// ociSpec is rec as an OCI runtime specification: the runtime's default, and what rec says.
-func (e *Engine) ociSpec(rec *Container) (*specs.Spec, error) {
+// ociSpec is rec as an OCI runtime specification: the runtime's default, and what rec says. It
+// names files by descriptors that are to be closed, also after an error, when it is not needed any more.
+func (e *Engine) ociSpec(rec *Container) (*specs.Spec, heldFiles, error) {
 	s := runtime.DefaultSpec()
 	s.Hostname, s.Domainname = rec.Spec.hostname(rec.ID), rec.Spec.Domainname
 	s.Root = &specs.Root{Readonly: rec.Spec.Security.ReadonlyRootfs}
@@ -24,7 +25,7 @@ func (e *Engine) ociSpec(rec *Container) (*specs.Spec, error) {
 	p.Args, p.Env, p.Cwd, p.Terminal = rec.Process.Args, rec.Process.Env, rec.Process.WorkDir, rec.Spec.TTY
 	groups, err := rec.Spec.groups()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	p.User.AdditionalGids = groups
 	if adj := rec.Spec.Resources.OOMScoreAdj; adj != 0 {
@@ -36,16 +37,17 @@ func (e *Engine) ociSpec(rec *Container) (*specs.Spec, error) {
 		})
 	}
 	if err := e.secure(s, rec); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	e.namespaces(s, rec)
-	if err := e.mounts(s, rec); err != nil {
-		return nil, err
+	held, err := e.mounts(s, rec)
+	if err != nil {
+		return nil, held, err
 	}
 	s.Linux.Resources = linuxResources(rec)
 	s.Linux.CgroupsPath = filepath.Join(e.cgroup, rec.ID)
 	s.Linux.Sysctl = maps.Clone(rec.Spec.Sysctls)
-	return s, nil
+	return s, held, nil
 }
 
 // namespaces names those that the container joins; the others are made with its process.
@@ -70,7 +72,7 @@ func (e *Engine) namespaces(s *specs.Spec, rec *Container) {
 }
 
 // mounts adds the files of etcFiles and the spec's own mounts.
-func (e *Engine) mounts(s *specs.Spec, rec *Container) error {
+func (e *Engine) mounts(s *specs.Spec, rec *Container) (held heldFiles, err error) {
 	for i, m := range s.Mounts {
 		if size := rec.Spec.Resources.ShmBytes; m.Destination == "/dev/shm" && size > 0 {
 			options := slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return strings.HasPrefix(o, "size=") })
@@ -78,7 +80,7 @@ func (e *Engine) mounts(s *specs.Spec, rec *Container) error {
 		}
 	}
 	taken := map[string]bool{}
-	for _, m := range rec.Spec.Mounts {
+	for _, m := range rec.Mounts {
 		taken[filepath.Clean(m.Target)] = true
 	}
 	s.Mounts = slices.DeleteFunc(s.Mounts, func(m specs.Mount) bool { return taken[m.Destination] })
@@ -90,18 +92,25 @@ func (e *Engine) mounts(s *specs.Spec, rec *Container) error {
 			})
 		}
 	}
-	mounts := slices.Clone(rec.Spec.Mounts)
+	mounts := slices.Clone(rec.Mounts)
 	slices.SortStableFunc(mounts, func(a, b Mount) int {
 		return strings.Count(filepath.Clean(a.Target), "/") - strings.Count(filepath.Clean(b.Target), "/")
 	})
 	for _, m := range mounts {
+		if m.Type == MountVolume {
+			var f *os.File
+			if m, f, err = e.volumeBind(m); err != nil {
+				return held, err
+			}
+			held = append(held, f)
+		}
 		mount, err := ociMount(rec, m)
 		if err != nil {
-			return err
+			return held, err
 		}
 		s.Mounts = append(s.Mounts, mount)
 	}
-	return nil
+	return held, nil
 }
 
 func ociMount(rec *Container, m Mount) (specs.Mount, error) {

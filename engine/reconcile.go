@@ -34,9 +34,15 @@ func (e *Engine) reconcile(ctx context.Context) error {
 		e.rebuild(records)
 		unreadable = true
 	}
+	if err := e.reconcileVolumes(); err != nil {
+		return err
+	}
 	var all []*tracked
 	for id, rec := range records {
 		rec.ID = id
+		if rec.Mounts == nil { // made before there were volumes
+			rec.Mounts = rec.Spec.Mounts
+		}
 		t := newTracked(rec)
 		e.containers[id] = t
 		e.names[rec.Spec.Name] = id
@@ -86,7 +92,7 @@ func (e *Engine) settle(ctx context.Context, t *tracked) error {
 	if rec.State == Creating || rec.State == Removing {
 		e.log.Info("removing a container that a crash interrupted", "container_id", t.id, "state", rec.State)
 		if rec.State == Creating {
-			if err := e.move(t, Removing, lazy, nil); err != nil {
+			if err := e.move(t, Removing, lazy, func(c *Container) { c.RemoveVolumes = true }); err != nil {
 				return err
 			}
 		}
@@ -129,6 +135,7 @@ func (e *Engine) lost(t *tracked) {
 		c.Exit, c.Finished, c.PID = exit, time.Now().UTC(), 0
 	})
 	e.emit(t, ActionDie, func(ev *Event) { ev.Exit = exit })
+	e.emitMounts(t, ActionUnmount)
 }
 
 // adopt takes over the process that an earlier engine started, if there is one.

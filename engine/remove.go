@@ -14,6 +14,8 @@ import (
 type RemoveOptions struct {
 	// Force kills the container first if it runs.
 	Force bool
+	// Volumes takes its anonymous volumes along, but for those that another container has.
+	Volumes bool
 }
 
 // Remove takes a container away with everything it had: process, endpoints,
@@ -40,7 +42,9 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 			return err
 		}
 	}
-	if err := e.move(t, Removing, lazy, func(c *Container) { c.Error = "" }); err != nil {
+	if err := e.move(t, Removing, lazy, func(c *Container) {
+		c.Error, c.RemoveVolumes = "", c.RemoveVolumes || o.Volumes
+	}); err != nil {
 		return err
 	}
 	e.step("remove.recorded", t.id)
@@ -93,6 +97,12 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	if err != nil {
 		return err
 	}
+	if rec := e.record(t); rec.RemoveVolumes || rec.State == Creating {
+		if err := e.purgeVolumes(ctx, rec); err != nil {
+			return err
+		}
+	}
+	e.step("remove.volumes", t.id)
 	// Its id range stays taken until the files are gone.
 	if err := store.Delete(e.db, kindContainer, t.id); err != nil {
 		return err

@@ -71,6 +71,14 @@ type Spec struct {
 	Sysctls   map[string]string `json:",omitempty"`
 	Security  Security          `json:",omitzero"`
 
+	// VolumesFrom are containers whose volumes and binds are mounted too, each as
+	// ID[:ro] or NAME[:ro], where Mounts has nothing at their targets.
+	VolumesFrom []string `json:",omitempty"`
+	// Volumes are targets for an anonymous volume each, unless something is mounted there
+	// already; ImageVolumes adds those that the image declares.
+	Volumes      []string `json:",omitempty"`
+	ImageVolumes bool     `json:",omitempty"`
+
 	NetworkMode NetworkMode `json:",omitempty"` // NetworkNone if empty
 	// Endpoints come with NetworkEndpoints. With NetworkBridge the engine adds its own.
 	Endpoints []network.Endpoint `json:",omitempty"`
@@ -147,6 +155,9 @@ type MountType string
 const (
 	MountBind  MountType = "bind"  // Source is a host directory or file
 	MountTmpfs MountType = "tmpfs" // in memory, SizeBytes long
+	// MountVolume: Source is a volume's name, or empty for an anonymous one.
+	// It is made if there is none.
+	MountVolume MountType = "volume"
 )
 
 // Mount is a file system or directory the container sees at Target.
@@ -171,6 +182,21 @@ type Mount struct {
 	// UID and GID own a tmpfs's root, as numbers inside the container.
 	UID uint32 `json:",omitempty"`
 	GID uint32 `json:",omitempty"`
+	// Volume is for MountVolume only.
+	Volume VolumeMount `json:",omitzero"`
+}
+
+// VolumeMount says how a volume is mounted, and made if it isn't there.
+type VolumeMount struct {
+	// NoCopy leaves an empty volume empty; otherwise it gets what the image has at the target.
+	NoCopy bool `json:",omitempty"`
+	// Subpath is what to mount of the volume, relative to its top.
+	Subpath string `json:",omitempty"`
+	// Labels and Options are those of the volume, if this mount makes it.
+	Labels  map[string]string `json:",omitempty"`
+	Options map[string]string `json:",omitempty"`
+	// Anonymous: RemoveOptions.Volumes takes the volume along. Set by the engine.
+	Anonymous bool `json:",omitempty"`
 }
 
 // Security widens or narrows the default profile: a user namespace with an id

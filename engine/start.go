@@ -69,6 +69,7 @@ func (e *Engine) start(ctx context.Context, t *tracked, change func(*Container))
 		return errors.Join(err, task.Delete(ctx), e.unpublish(ctx, t.id))
 	}
 	e.watch(t, task)
+	e.emitMounts(t, ActionMount)
 	e.emit(t, ActionStart, nil)
 	e.step("start.done", t.id)
 	return nil
@@ -82,7 +83,8 @@ func (e *Engine) launch(ctx context.Context, t *tracked) error {
 		}
 	}
 	e.step("start.prepared", t.id)
-	bundle, err := e.bundle(ctx, t)
+	bundle, held, err := e.bundle(ctx, t)
+	defer held.close()
 	if err != nil {
 		return err
 	}
@@ -134,16 +136,17 @@ func conflictIf(yes bool, format string, args ...any) error {
 	return fmt.Errorf(format+": %w", append(args, errdefs.ErrConflict)...)
 }
 
-// bundle is what the runtime needs to know of t.
-func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, error) {
+// bundle is what the runtime needs to know of t. The files are to be closed, also after an
+// error, once the process has started.
+func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFiles, error) {
 	rec := e.record(t)
 	lowers, err := e.lowers(ctx, rec)
 	if err != nil {
-		return runtime.Bundle{}, err
+		return runtime.Bundle{}, nil, err
 	}
-	spec, err := e.ociSpec(rec)
+	spec, held, err := e.ociSpec(rec)
 	if err != nil {
-		return runtime.Bundle{}, err
+		return runtime.Bundle{}, held, err
 	}
 	b := runtime.Bundle{
 		ID:        rec.ID,
@@ -166,7 +169,7 @@ func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, error)
 			MaxFiles: orDefault(rec.Spec.Log.MaxFiles, DefaultLogFiles),
 		}
 	}
-	return b, nil
+	return b, held, nil
 }
 
 func orDefault[T int | int64](v, def T) T {

@@ -74,7 +74,7 @@ func (s *Spec) validate() error {
 	if s.StopSignal < 0 || s.StopSignal > 64 {
 		bad("there is no signal %d", s.StopSignal)
 	}
-	errs = append(errs, s.Resources.validate(), validateMounts(s.Mounts), s.validateNetwork(), s.validateSecurity(),
+	errs = append(errs, s.Resources.validate(), validateMounts(s.Mounts), validateVolumes(s.Volumes), s.validateNetwork(), s.validateSecurity(),
 		s.validateRestart(), s.DNS.validate())
 	switch s.Log.Driver {
 	case "", "json-file", "none":
@@ -206,8 +206,10 @@ func validateMounts(mounts []Mount) error {
 			if m.SizeBytes < 0 || m.Mode > 0o7777 {
 				bad("size or mode is out of range")
 			}
+		case MountVolume:
+			errs = append(errs, validateVolumeMount(m))
 		default:
-			bad("type %s is neither bind nor tmpfs", printable(string(m.Type)))
+			bad("type %s is none of bind, tmpfs, volume", printable(string(m.Type)))
 		}
 		switch m.Propagation {
 		case "", "private", "rprivate", "slave", "rslave":

@@ -31,7 +31,7 @@ func runPurge(ctx context.Context, args []string) error {
 	}
 	var errs []error
 	for _, container := range e.List() {
-		errs = append(errs, e.Remove(ctx, container.ID, engine.RemoveOptions{Force: true}))
+		errs = append(errs, e.Remove(ctx, container.ID, engine.RemoveOptions{Force: true, Volumes: true}))
 	}
 	return errors.Join(append(errs, e.Close())...)
 }

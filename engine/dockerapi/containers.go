@@ -120,7 +120,7 @@ func (s *server) containerRemove(r *request) error {
 	if r.boolean("link", false) {
 		return notYet("parameter link")
 	}
-	if err := s.engine.Remove(r.Context(), r.vars["id"], engine.RemoveOptions{Force: r.boolean("force", false)}); err != nil {
+	if err := s.engine.Remove(r.Context(), r.vars["id"], engine.RemoveOptions{Force: r.boolean("force", false), Volumes: r.boolean("v", false)}); err != nil {
 		return err
 	}
 	return r.done(http.StatusNoContent)

@@ -89,15 +89,13 @@ func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string
 	if err != nil {
 		return fail(noImage(c.Image, err))
 	}
-	for volume := range img.Config.Config.Volumes {
-		warnings = append(warnings, fmt.Sprintf("The image's volume %s is kept in the container's own layer: volumes are not available yet.", volume))
-	}
 	spec := engine.Spec{
 		Name: strings.TrimPrefix(name, "/"), Owner: engine.OwnerDocker, Image: img.Digest.String(),
 		Args: c.Cmd, Env: c.Env, WorkDir: c.WorkingDir, User: c.User, Groups: h.GroupAdd,
 		Hostname: c.Hostname, Domainname: c.Domainname, Labels: c.Labels,
 		TTY: c.Tty, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
 		Sysctls: h.Sysctls, AutoRemove: h.AutoRemove,
+		Volumes: anonymousVolumes(c), ImageVolumes: true, VolumesFrom: h.VolumesFrom,
 	}
 	if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" {
 		spec.NoEntrypoint = true
@@ -271,17 +269,20 @@ func mountsOf(h *container.HostConfig) ([]engine.Mount, error) {
 	return out, nil
 }
 
-// bindOf reads SOURCE:TARGET[:OPTIONS].
+// bindOf reads SOURCE:TARGET[:OPTIONS], where SOURCE is a host path or a volume, and TARGET alone.
 func bindOf(bind string) (engine.Mount, error) {
 	parts := strings.Split(bind, ":")
 	bad := func(why string) (engine.Mount, error) {
 		return engine.Mount{}, fmt.Errorf("HostConfig.Binds: invalid volume specification: '%s': %s: %w", bind, why, errdefs.ErrInvalid)
 	}
+	if len(parts) == 1 && path.IsAbs(bind) {
+		return volumeBindOf(bind, "", bind, "")
+	}
 	if len(parts) < 2 || len(parts) > 3 || parts[0] == "" || parts[1] == "" {
 		return bad("it is not SOURCE:TARGET[:OPTIONS]")
 	}
 	if !path.IsAbs(parts[0]) {
-		return engine.Mount{}, fmt.Errorf("HostConfig.Binds: volume %q: volumes are not available yet: use an absolute host path: %w", parts[0], errdefs.ErrUnsupported)
+		return volumeBindOf(bind, parts[0], parts[1], strings.Join(parts[2:], ""))
 	}
 	m := engine.Mount{Type: engine.MountBind, Source: path.Clean(parts[0]), Target: parts[1], Recursive: true, CreateSource: true}
 	if len(parts) == 2 {
@@ -317,6 +318,8 @@ func mountOf(asked mount.Mount) (engine.Mount, error) {
 				return m, fmt.Errorf("HostConfig.Mounts: BindOptions.ReadOnlyForceRecursive is not available yet: %w", errdefs.ErrUnsupported)
 			}
 		}
+	case mount.TypeVolume:
+		return volumeMountOf(asked)
 	case mount.TypeTmpfs:
 		m.Type, m.NoSuid, m.NoDev, m.NoExec = engine.MountTmpfs, true, true, true
 		if o := asked.TmpfsOptions; o != nil {
@@ -331,7 +334,7 @@ func mountOf(asked mount.Mount) (engine.Mount, error) {
 			}
 		}
 	default:
-		return m, fmt.Errorf("HostConfig.Mounts: type %q is not available yet: use bind or tmpfs: %w", asked.Type, errdefs.ErrUnsupported)
+		return m, fmt.Errorf("HostConfig.Mounts: type %q is not available yet: use bind, tmpfs or volume: %w", asked.Type, errdefs.ErrUnsupported)
 	}
 	return m, nil
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 
 	"novaagent/engine"
@@ -79,7 +78,7 @@ func (s *server) containerInspect(r *request) error {
 			ResolvConfPath: s.engine.FilePath(c.ID, "resolv.conf"), HostnamePath: s.engine.FilePath(c.ID, "hostname"),
 			HostsPath: s.engine.FilePath(c.ID, "hosts"),
 			State:     inspectState(&c), HostConfig: asked.HostConfig, Config: s.configOf(&c, asked),
-			Mounts: mountPoints(&c),
+			Mounts: s.mountPoints(&c),
 		},
 	}
 	if c.Spec.Log.Driver != "none" {
@@ -181,6 +180,9 @@ func (s *server) configOf(c *engine.Container, asked *createRequest) *container.
 		for k, v := range image.Labels {
 			config.Labels[k] = v
 		}
+		if c.Spec.ImageVolumes {
+			config.Volumes = withImageVolumes(config.Volumes, image.Volumes)
+		}
 	}
 	for k, v := range c.Spec.Labels {
 		config.Labels[k] = v
@@ -189,24 +191,6 @@ func (s *server) configOf(c *engine.Container, asked *createRequest) *container.
 		config.Cmd, config.Image = c.Process.Args, s.imageName(c)
 	}
 	return &config
-}
-
-func mountPoints(c *engine.Container) []container.MountPoint {
-	points := []container.MountPoint{}
-	for _, m := range c.Spec.Mounts {
-		p := container.MountPoint{
-			Type: mount.Type(m.Type), Source: m.Source, Destination: path.Clean(m.Target), RW: !m.ReadOnly,
-			Propagation: mount.Propagation(m.Propagation),
-		}
-		if m.Type == engine.MountBind && p.Propagation == "" {
-			p.Propagation = mount.PropagationRPrivate
-		}
-		if m.ReadOnly {
-			p.Mode = "ro"
-		}
-		points = append(points, p)
-	}
-	return points
 }
 
 // networksOf are the container's networks by name.
@@ -354,7 +338,7 @@ func (s *server) fits(c *engine.Container, f filters) bool {
 		f.any("isolation", func(v string) bool { return v == "default" }) &&
 		f.any("is-task", func(v string) bool { return v == "false" }) &&
 		f.any("volume", func(v string) bool {
-			return slices.ContainsFunc(c.Spec.Mounts, func(m engine.Mount) bool { return m.Source == v || path.Clean(m.Target) == v })
+			return slices.ContainsFunc(c.Mounts, func(m engine.Mount) bool { return m.Source == v || path.Clean(m.Target) == v })
 		}) &&
 		f.any("publish", func(v string) bool { return s.hasPort(c, v, true) }) &&
 		f.any("expose", func(v string) bool { return s.hasPort(c, v, false) }) &&
@@ -371,7 +355,7 @@ func (s *server) summary(c *engine.Container) container.Summary {
 		Command: strings.Join(c.Process.Args, " "), Created: c.Created.Unix(), Ports: s.portSummaries(c),
 		Labels: labels, State: stateOf(c), Status: statusText(c, time.Now()),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: networksOf(c)},
-		Mounts:          mountPoints(c),
+		Mounts:          s.mountPoints(c),
 	}
 	out.HostConfig.NetworkMode = string(c.Spec.NetworkMode)
 	return out

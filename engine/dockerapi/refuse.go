@@ -24,9 +24,7 @@ func refuse(body *createRequest) error {
 		set  bool
 	}{
 		{"Healthcheck", c.Healthcheck != nil && len(c.Healthcheck.Test) > 0 && c.Healthcheck.Test[0] != "NONE"},
-		{"Volumes", len(c.Volumes) > 0},
 		{"HostConfig.VolumeDriver", h.VolumeDriver != "" && h.VolumeDriver != "local"},
-		{"HostConfig.VolumesFrom", len(h.VolumesFrom) > 0},
 		{"HostConfig.Annotations", len(h.Annotations) > 0},
 		{"HostConfig.CgroupnsMode", h.CgroupnsMode.IsHost()},
 		{"HostConfig.IpcMode", h.IpcMode != "" && h.IpcMode != "private"},

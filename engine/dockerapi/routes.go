@@ -56,6 +56,12 @@ var routes = []route{
 	{http.MethodGet, "/networks", (*server).networkList, none},
 	{http.MethodGet, "/networks/{id}", (*server).networkInspect, none},
 
+	{http.MethodGet, "/volumes", (*server).volumeList, none},
+	{http.MethodPost, "/volumes/create", (*server).volumeCreate, none},
+	{http.MethodPost, "/volumes/prune", (*server).volumePrune, none},
+	{http.MethodGet, "/volumes/{name}", (*server).volumeInspect, none},
+	{http.MethodDelete, "/volumes/{name}", (*server).volumeRemove, none},
+
 	// Docker has these; here they come later. They answer 501 with the reason.
 	{http.MethodPost, "/build", later("building images is not available yet: load one with `docker load`"), none},
 	{http.MethodPost, "/session", later("building images is not available yet: load one with `docker load`"), none},
@@ -81,11 +87,6 @@ var routes = []route{
 	{http.MethodPost, "/networks/{id}/connect", later("user-defined networks are not available yet"), none},
 	{http.MethodPost, "/networks/{id}/disconnect", later("user-defined networks are not available yet"), none},
 	{http.MethodDelete, "/networks/{id}", later("user-defined networks are not available yet"), none},
-	{http.MethodGet, "/volumes", later("volumes are not available yet: use bind mounts or `--tmpfs`"), none},
-	{http.MethodPost, "/volumes/create", later("volumes are not available yet: use bind mounts or `--tmpfs`"), none},
-	{http.MethodPost, "/volumes/prune", later("volumes are not available yet"), none},
-	{http.MethodGet, "/volumes/{id}", later("volumes are not available yet: use bind mounts or `--tmpfs`"), none},
-	{http.MethodDelete, "/volumes/{id}", later("volumes are not available yet"), none},
 	{http.MethodGet, "/plugins", later("plug-ins are not available yet"), none},
 	{http.MethodGet, "/swarm", notASwarm, none},
 	{http.MethodPost, "/swarm/init", notASwarm, none},

@@ -1,8 +1,10 @@
 package dockerapi_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -74,7 +76,10 @@ func serve(t testing.TB, root, socket string) *api {
 		defer cancel()
 		var errs []error
 		for _, c := range e.List() {
-			errs = append(errs, e.Remove(ctx, c.ID, engine.RemoveOptions{Force: true}))
+			errs = append(errs, e.Remove(ctx, c.ID, engine.RemoveOptions{Force: true, Volumes: true}))
+		}
+		for _, v := range e.Volumes() {
+			errs = append(errs, fmt.Errorf("volume %s was left behind", v.Name), e.RemoveVolume(ctx, v.Name))
 		}
 		errs = append(errs, server.Close())
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
@@ -109,6 +114,7 @@ func TestDockerCLI(t *testing.T) {
 			env.Setenv("DOCKER_CONFIG", filepath.Join(env.WorkDir, ".docker"))
 			env.Setenv("DOCKER_CLI_HINTS", "false")
 			env.Values["engine"] = a.engine
+			env.Values["t"] = env.T()
 			if err := os.WriteFile(filepath.Join(env.WorkDir, "busybox.tar"), archive(env.T().(testing.TB)), 0o600); err != nil {
 				return err
 			}
@@ -126,6 +132,16 @@ func TestDockerCLI(t *testing.T) {
 					Owner: engine.OwnerNova, Name: "instance-" + args[0], Image: "busybox", Args: args[1:],
 					Labels: map[string]string{"nova.project": "demo"}, OpenStdin: true,
 				})
+				ts.Check(err)
+			},
+			// image NAME TARGET...: loads a busybox image that declares volumes.
+			"image": func(ts *testscript.TestScript, neg bool, args []string) {
+				volumes := map[string]struct{}{}
+				for _, target := range args[1:] {
+					volumes[target] = struct{}{}
+				}
+				data := enginetest.Archive(ts.Value("t").(testing.TB), args[0], ocispec.ImageConfig{Cmd: []string{"sh"}, Volumes: volumes})
+				_, err := ts.Value("engine").(*engine.Engine).Images().Load(context.Background(), bytes.NewReader(data), image.ImportOptions{ArchiveNames: true})
 				ts.Check(err)
 			},
 			// await REF STATE: waits until a container is in a state.

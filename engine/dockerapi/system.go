@@ -70,7 +70,7 @@ func (s *server) info(r *request) error {
 		DefaultRuntime: runtimeName, LiveRestoreEnabled: true,
 		SecurityOptions: []string{"name=seccomp,profile=builtin", "name=userns", "name=cgroupns"},
 		Plugins: system.PluginsInfo{
-			Log: []string{"json-file", "none"}, Network: []string{"host", "null"}, Volume: []string{},
+			Log: []string{"json-file", "none"}, Network: []string{"host", "null"}, Volume: []string{volumeDriver},
 		},
 		CgroupVersion: cgroupVersion(),
 		Warnings:      []string{},
@@ -190,7 +190,13 @@ func (s *server) events(r *request) error {
 }
 
 func wanted(f filters, ev engine.Event) bool {
-	return f.any("type", func(v string) bool { return v == string(events.ContainerEventType) }) &&
+	kind := events.ContainerEventType
+	if ev.Volume != "" {
+		kind = events.VolumeEventType
+	}
+	return f.any("type", func(v string) bool { return v == string(kind) }) &&
+		f.any("volume", func(v string) bool { return v == ev.Volume }) &&
+		(ev.Volume == "" || len(f["container"]) == 0) &&
 		f.any("scope", func(v string) bool { return v == "local" }) &&
 		f.any("event", func(v string) bool { return v == string(ev.Action) }) &&
 		f.any("container", func(v string) bool {
@@ -201,6 +207,9 @@ func wanted(f filters, ev engine.Event) bool {
 }
 
 func messageOfEvent(ev engine.Event) eventMessage {
+	if ev.Volume != "" {
+		return messageOfVolume(ev)
+	}
 	attributes := map[string]string{"name": ev.Name, "image": ev.Image}
 	for k, v := range ev.Labels {
 		attributes[k] = v
@@ -227,4 +236,21 @@ func messageOfEvent(ev engine.Event) eventMessage {
 			Time:  ev.Time.Unix(), TimeNano: ev.Time.UnixNano(),
 		},
 	}
+}
+
+// messageOfVolume has the attributes that moby's volume service and daemon give.
+func messageOfVolume(ev engine.Event) eventMessage {
+	attributes := map[string]string{"driver": volumeDriver}
+	switch ev.Action {
+	case engine.ActionMount:
+		attributes["container"], attributes["destination"] = ev.ID, ev.Mount.Target
+		attributes["read/write"], attributes["propagation"] = strconv.FormatBool(!ev.Mount.ReadOnly), ""
+	case engine.ActionUnmount:
+		attributes["container"] = ev.ID
+	}
+	return eventMessage{Message: events.Message{
+		Type: events.VolumeEventType, Action: events.Action(ev.Action), Scope: "local",
+		Actor: events.Actor{ID: ev.Volume, Attributes: attributes},
+		Time:  ev.Time.Unix(), TimeNano: ev.Time.UnixNano(),
+	}}
 }

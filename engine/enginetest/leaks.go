@@ -21,7 +21,7 @@ const settle = 10 * time.Second
 
 // Leaks fails the test if, at its end, something of the engine with that root and
 // cgroup is left that was not there when Leaks was called: mounts, loop devices, links, cgroups, processes,
-// directories of containers. Call it before anything is started.
+// directories of containers, volumes. Call it before anything is started.
 func Leaks(t testing.TB, root, cgroup string) {
 	t.Helper()
 	before := traces(root, cgroup)
@@ -79,7 +79,7 @@ func traces(root, cgroup string) []string {
 			}
 		}
 	}
-	for _, dir := range []string{"containers", "trash", "run/ns", "run/runtime/tasks"} {
+	for _, dir := range []string{"containers", "trash", "volumes", "run/ns", "run/runtime/tasks"} {
 		for _, e := range dirs(filepath.Join(root, dir)) {
 			add("directory %s", filepath.Join(root, dir, e))
 		}

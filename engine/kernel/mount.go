@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -254,6 +255,17 @@ func mountOverlayAttached(lowers []*os.File, o OverlayOptions) (*os.File, error)
 		return err
 	})
 	return m, err
+}
+
+// MountTmpfs mounts a tmpfs with mount(2)'s comma-separated options at dir, privately.
+func MountTmpfs(dir, options string) error {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, options); err != nil {
+		return fmt.Errorf("mount tmpfs at %s: %w", dir, err)
+	}
+	if err := unix.Mount("", dir, "", unix.MS_PRIVATE, ""); err != nil {
+		return errors.Join(fmt.Errorf("make mount %s private: %w", dir, err), Unmount(dir))
+	}
+	return nil
 }
 
 // Unmount detaches what is mounted on path; nil if nothing is, or path is absent.
