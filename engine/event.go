@@ -22,6 +22,9 @@ const (
 	ActionUpdate  Action = "update"
 	ActionAttach  Action = "attach"
 	ActionDestroy Action = "destroy"
+	ActionArchive Action = "archive-path"   // files were copied out
+	ActionExtract Action = "extract-to-dir" // files were copied in
+	ActionExport  Action = "export"
 
 	ActionExecCreate Action = "exec_create"
 	ActionExecStart  Action = "exec_start"

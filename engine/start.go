@@ -82,6 +82,7 @@ func (e *Engine) launch(ctx context.Context, t *tracked) error {
 		}
 	}
 	e.step("start.prepared", t.id)
+	e.endAccesses(t, accessGrace)
 	bundle, err := e.bundle(ctx, t)
 	if err != nil {
 		return err

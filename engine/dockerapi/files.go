@@ -1,0 +1,92 @@
+package dockerapi
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/moby/moby/api/types/container"
+
+	"novaagent/engine"
+	"novaagent/engine/errdefs"
+)
+
+// archivePath is the parameter path, which must be there.
+func (r *request) archivePath() (string, error) {
+	path := r.query.Get("path")
+	if path == "" {
+		return "", fmt.Errorf("bad parameter: path cannot be empty: %w", errdefs.ErrInvalid)
+	}
+	return path, nil
+}
+
+// setStat tells a path's looks in the header of its own that the API has for it.
+func (r *request) setStat(s engine.PathStat) error {
+	document, err := json.Marshal(container.PathStat{Name: s.Name, Size: s.Size, Mode: s.Mode, Mtime: s.MTime, LinkTarget: s.LinkTarget})
+	if err != nil {
+		return err
+	}
+	r.w.Header().Set("X-Docker-Container-Path-Stat", base64.StdEncoding.EncodeToString(document))
+	return nil
+}
+
+func (s *server) archiveStat(r *request) error {
+	path, err := r.archivePath()
+	if err != nil {
+		return err
+	}
+	stat, err := s.engine.StatPath(r.Context(), r.vars["id"], path)
+	if err != nil {
+		return err
+	}
+	if err := r.setStat(stat); err != nil {
+		return err
+	}
+	return r.done(http.StatusOK)
+}
+
+func (s *server) archiveGet(r *request) error {
+	path, err := r.archivePath()
+	if err != nil {
+		return err
+	}
+	tar, stat, err := s.engine.Archive(r.Context(), r.vars["id"], path)
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	if err := r.setStat(stat); err != nil {
+		return err
+	}
+	return r.sendTar(tar)
+}
+
+// sendTar answers with a tar stream. If that fails halfway the connection is cut, so that the
+// client doesn't take the part for the whole.
+func (r *request) sendTar(tar io.Reader) error {
+	r.w.Header().Set("Content-Type", "application/x-tar")
+	if _, err := io.Copy(r.w, tar); err != nil {
+		if rec, ok := r.w.(*recorder); ok && rec.status == 0 {
+			return err
+		}
+		panic(http.ErrAbortHandler)
+	}
+	return nil
+}
+
+func (s *server) archivePut(r *request) error {
+	path, err := r.archivePath()
+	if err != nil {
+		return err
+	}
+	err = s.engine.Extract(r.Context(), r.vars["id"], path, r.Body, engine.ExtractOptions{
+		NoOverwriteDirNonDir: r.boolean("noOverwriteDirNonDir", false),
+		ToUser:               r.boolean("copyUIDGID", false),
+	})
+	if err != nil {
+		return err
+	}
+	return r.done(http.StatusOK)
+}
