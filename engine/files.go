@@ -165,6 +165,38 @@ func (e *Engine) Extract(ctx context.Context, ref, path string, r io.Reader, o E
 	return err
 }
 
+// Change is a path that a container has made, changed or deleted.
+type Change = archive.Change
+
+// Changes are all of them, sorted by path, without the mount points that every container gets.
+//
+// ErrNotFound: no such container.
+func (e *Engine) Changes(ctx context.Context, ref string) ([]Change, error) {
+	a, err := e.openFiles(ctx, ref, imageAlone)
+	if err != nil {
+		return nil, err
+	}
+	defer a.free()
+	upper, err := kernel.OpenPath(e.rootfs(a.rec, nil).Upper)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", a.rec.Spec.Name, err)
+	}
+	defer upper.Close()
+	hidden := map[string]bool{"/dev": true} // where the mounts of /dev/pts and others are
+	for _, m := range runtime.DefaultSpec().Mounts {
+		hidden[m.Destination] = true
+	}
+	hidden["/etc"] = true
+	for _, name := range etcFiles {
+		hidden["/etc/"+name] = true
+	}
+	changes, err := archive.Changes(upper, a.root.Dir, hidden)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: changes: %w", a.rec.Spec.Name, err)
+	}
+	return changes, nil
+}
+
 // errExtracted ends the reading of an archive whose extraction has ended.
 var errExtracted = errors.New("the extraction has ended")
 
@@ -175,16 +207,17 @@ func (e *Engine) emitFor(ref string, what Action) {
 	}
 }
 
-// mountsWanted says which view of its files a container is opened with.
-type mountsWanted bool
+// view says which files of a container are opened.
+type view int
 
 const (
-	allMounts mountsWanted = true  // what its processes see
-	noMounts  mountsWanted = false // its layers alone, read-only
+	allMounts  view = iota // what its processes see
+	noMounts               // its layers alone, read-only
+	imageAlone             // the layers below its own, read-only
 )
 
 // openFiles opens a container's root directory. The caller frees the result.
-func (e *Engine) openFiles(ctx context.Context, ref string, want mountsWanted) (*access, error) {
+func (e *Engine) openFiles(ctx context.Context, ref string, want view) (*access, error) {
 	t, unlock, err := e.hold(ctx, ref)
 	if err != nil {
 		return nil, err
@@ -228,7 +261,7 @@ func (e *Engine) openFiles(ctx context.Context, ref string, want mountsWanted) (
 }
 
 // openTree opens t's files. The caller holds t's lock.
-func (e *Engine) openTree(ctx context.Context, t *tracked, want mountsWanted) (*kernel.Tree, error) {
+func (e *Engine) openTree(ctx context.Context, t *tracked, want view) (*kernel.Tree, error) {
 	rec := e.record(t)
 	if rec.State.Live() && want == allMounts {
 		task, err := t.process()
@@ -254,6 +287,13 @@ func (e *Engine) openTree(ctx context.Context, t *tracked, want mountsWanted) (*
 		Rootfs:   e.rootfs(rec, lowers),
 		IDs:      kernel.IDRange{Host: rec.IDs.Start, Size: rec.IDs.Size},
 		ReadOnly: rec.Spec.Security.ReadonlyRootfs,
+	}
+	if want == imageAlone {
+		tree.Rootfs.Upper, tree.Rootfs.Work = "", ""
+		if len(lowers) == 1 { // no overlay has one layer only
+			tree.Path, tree.Rootfs.Lowers = lowers[0], nil
+		}
+		return tree.Open()
 	}
 	if want == noMounts {
 		// Beside a process the upper directory may only be read.

@@ -60,13 +60,13 @@ func (s *server) archiveGet(r *request) error {
 	if err := r.setStat(stat); err != nil {
 		return err
 	}
-	return r.sendTar(tar)
+	return r.sendTar(tar, "application/x-tar")
 }
 
 // sendTar answers with a tar stream. If that fails halfway the connection is cut, so that the
 // client doesn't take the part for the whole.
-func (r *request) sendTar(tar io.Reader) error {
-	r.w.Header().Set("Content-Type", "application/x-tar")
+func (r *request) sendTar(tar io.Reader, mediaType string) error {
+	r.w.Header().Set("Content-Type", mediaType)
 	if _, err := io.Copy(r.w, tar); err != nil {
 		if rec, ok := r.w.(*recorder); ok && rec.status == 0 {
 			return err
@@ -89,4 +89,25 @@ func (s *server) archivePut(r *request) error {
 		return err
 	}
 	return r.done(http.StatusOK)
+}
+
+func (s *server) containerExport(r *request) error {
+	tar, err := s.engine.Export(r.Context(), r.vars["id"])
+	if err != nil {
+		return err
+	}
+	defer tar.Close()
+	return r.sendTar(tar, "application/octet-stream")
+}
+
+func (s *server) containerChanges(r *request) error {
+	changes, err := s.engine.Changes(r.Context(), r.vars["id"])
+	if err != nil {
+		return err
+	}
+	var answer []container.FilesystemChange // null if there are none, as Docker's
+	for _, c := range changes {
+		answer = append(answer, container.FilesystemChange{Kind: container.ChangeType(c.Kind), Path: c.Path})
+	}
+	return r.reply(http.StatusOK, answer)
 }

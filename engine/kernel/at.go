@@ -80,6 +80,13 @@ func SetFileCapabilities(f *os.File, value []byte) error {
 	return nil
 }
 
+// OverlayOpaque tells whether a directory of an overlay's layer hides what the layers below have in it.
+func OverlayOpaque(dir *os.File) bool {
+	var buf [1]byte
+	n, err := unix.Fgetxattr(int(dir.Fd()), "trusted.overlay.opaque", buf[:])
+	return err == nil && n == 1 && buf[0] == 'y'
+}
+
 // madeByKernel are the file systems whose files are the kernel's view of itself.
 var madeByKernel = map[int64]bool{
 	unix.PROC_SUPER_MAGIC: true, unix.SYSFS_MAGIC: true, unix.CGROUP_SUPER_MAGIC: true, unix.CGROUP2_SUPER_MAGIC: true,
