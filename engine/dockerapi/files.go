@@ -63,17 +63,25 @@ func (s *server) archiveGet(r *request) error {
 	return r.sendTar(tar, "application/x-tar")
 }
 
-// sendTar answers with a tar stream. If that fails halfway the connection is cut, so that the
+// send answers with the stream that write makes. If that fails halfway the connection is cut, so that the
 // client doesn't take the part for the whole.
-func (r *request) sendTar(tar io.Reader, mediaType string) error {
+func (r *request) send(mediaType string, write func(io.Writer) error) error {
 	r.w.Header().Set("Content-Type", mediaType)
-	if _, err := io.Copy(r.w, tar); err != nil {
+	if err := write(r.w); err != nil {
 		if rec, ok := r.w.(*recorder); ok && rec.status == 0 {
 			return err
 		}
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// sendTar answers with what tar reads.
+func (r *request) sendTar(tar io.Reader, mediaType string) error {
+	return r.send(mediaType, func(w io.Writer) error {
+		_, err := io.Copy(w, tar)
+		return err
+	})
 }
 
 func (s *server) archivePut(r *request) error {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -367,5 +368,71 @@ func TestStartEndsCopies(t *testing.T) {
 	resp := httputil.NewChunkedReader(reading)
 	if n, err := io.Copy(io.Discard, resp); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("the copy ended after %d bytes with %v", n, err)
+	}
+}
+
+// TestImageAndDiskStatuses sends what is wrong to the routes that look at everything at once.
+func TestImageAndDiskStatuses(t *testing.T) {
+	a := newAPI(t)
+	a.create(t, `,"Cmd":["sleep","1000"]`)
+	for _, tt := range []struct {
+		method, path string
+		status       int
+		says         string
+	}{
+		{"GET", "/system/df?type=x", 400, "unknown object type: x"},
+		{"GET", "/system/df?type=volume", 200, `"Images":null,"Containers":null,"Volumes":[],"BuildCache":null`},
+		{"GET", "/system/df?type=container&type=build-cache", 200, `"Volumes":null,"BuildCache":[]`},
+		{"GET", "/images/get", 400, "names"},
+		{"GET", "/images/get?names=absent", 404, "No such image: absent"},
+		{"GET", "/images/absent/get", 404, "No such image: absent"},
+		{"GET", "/images/busybox/get", 501, "was not kept"},
+		{"GET", "/images/busybox/get?platform={", 400, "platform"},
+		{"GET", "/images/busybox/get?platform=" + url.QueryEscape(`{"os":"linux","architecture":"vax"}`), 400, "vax"},
+		{"POST", "/containers/prune?filters=" + url.QueryEscape(`{"until":{"x":true}}`), 400, "until"},
+		{"POST", "/containers/prune?filters=" + url.QueryEscape(`{"until":["1h","2h"]}`), 400, "more than one"},
+		{"POST", "/containers/prune?filters=" + url.QueryEscape(`{"until":["2000-01-01T00:00:00"]}`), 200, `"ContainersDeleted":null,"SpaceReclaimed":0`},
+		{"POST", "/containers/prune?filters=" + url.QueryEscape(`{"until":["4102444800"]}`), 200, `"ContainersDeleted":["`},
+		{"POST", "/images/prune?filters=" + url.QueryEscape(`{"dangling":["maybe"]}`), 400, "dangling"},
+		{"POST", "/images/prune", 200, `"ImagesDeleted":null`},
+	} {
+		if status, body := a.do(t, tt.method, tt.path, ""); status != tt.status || !strings.Contains(body, tt.says) {
+			t.Errorf("%s %s: %d %s, want %d with %s", tt.method, tt.path, status, body, tt.status, tt.says)
+		}
+	}
+}
+
+// TestCopyWithoutUserns: with the host's user namespace ids are the host's, and devices stay out all the same.
+func TestCopyWithoutUserns(t *testing.T) {
+	a := newAPI(t)
+	status, body := a.do(t, "POST", "/containers/create", `{"Image":"busybox","Cmd":["sleep","1000"],"HostConfig":{"NetworkMode":"none","Privileged":true}}`)
+	var answer struct{ ID string }
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || status != 201 {
+		t.Fatalf("create: %d %s", status, body)
+	}
+	a.start(t, answer.ID)
+	archive := tarOf(t, tar.Header{Typeflag: tar.TypeChar, Name: "mem", Devmajor: 1, Devminor: 1}, tar.Header{Typeflag: tar.TypeReg, Name: "who", Uid: 70000, Gid: 5, Mode: 0o4755})
+	if status, body := a.put(t, answer.ID, "/tmp", "", archive); status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	if got := a.shell(t, answer.ID, "ls /tmp; stat -c '%u %g %a' /tmp/who"); got != "who\n70000 5 4755\n" {
+		t.Errorf("the container has %q", got)
+	}
+	// In the place of /dev's nodes and the kernel's files there is nothing.
+	status, body, err := a.request("GET", "/containers/"+answer.ID+"/archive?path=/", nil)
+	if err != nil || status != 200 {
+		t.Fatalf("%d %v", status, err)
+	}
+	for r := tar.NewReader(strings.NewReader(body)); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock || strings.HasPrefix(h.Name, "/proc/1") || strings.HasPrefix(h.Name, "/sys/k") {
+			t.Errorf("the archive has %s", h.Name)
+		}
 	}
 }
