@@ -177,6 +177,27 @@ func (e *Engine) Changes(ctx context.Context, ref string) ([]Change, error) {
 		return nil, err
 	}
 	defer a.free()
+	return e.changesOf(a)
+}
+
+// Layer returns what a container has changed as the tar stream of an image layer, on top of the image
+// that the container was made of. The caller closes it. A container that runs goes on changing.
+//
+// ErrNotFound: no such container.
+func (e *Engine) Layer(ctx context.Context, ref string) (io.ReadCloser, error) {
+	changes, err := e.Changes(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	a, err := e.openFiles(ctx, ref, noMounts)
+	if err != nil {
+		return nil, err
+	}
+	return a.stream(func(w io.Writer) error { return a.root.WriteLayer(w, changes) }), nil
+}
+
+// changesOf compares the upper directory of a's container with the image that a shows.
+func (e *Engine) changesOf(a *access) ([]Change, error) {
 	upper, err := kernel.OpenPath(e.rootfs(a.rec, nil).Upper)
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", a.rec.Spec.Name, err)

@@ -1,12 +1,15 @@
 package archive
 
 import (
+	"archive/tar"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -205,4 +208,35 @@ func reference(dir *os.File, name string) (*os.File, fs.FileInfo, error) {
 		return nil, nil, err
 	}
 	return f, info, nil
+}
+
+// WriteLayer writes changes as the tar stream of a layer: what was added or modified as it is in root,
+// and a whiteout for what was deleted
+// (https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#whiteouts).
+func (r Root) WriteLayer(w io.Writer, changes []Change) error {
+	tw := &writer{w: tar.NewWriter(w), ids: r.IDs, links: map[inode]string{}, flat: true}
+	for _, c := range changes {
+		name := strings.TrimPrefix(c.Path, "/")
+		if c.Kind == Deleted {
+			dir, base := path.Split(name)
+			if err := tw.w.WriteHeader(&tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: dir + ".wh." + base}); err != nil {
+				return err
+			}
+			continue
+		}
+		// A directory on the way that has become a link since the comparison leads nowhere else but here.
+		f, info, err := reference(r.Dir, name)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+			continue // gone meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		err = tw.add(f, info, name, 0)
+		f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return tw.w.Close()
 }

@@ -74,6 +74,7 @@ type writer struct {
 	w     *tar.Writer
 	ids   IDs
 	links map[inode]string // the first name of files that have several
+	flat  bool             // what directories hold is left out
 }
 
 // add writes the file open as a reference, and all below it. name is the entry's.
@@ -97,6 +98,9 @@ func (w *writer) add(f *os.File, info fs.FileInfo, name string, depth int) error
 		h.Name += "/"
 		if err := w.w.WriteHeader(h); err != nil {
 			return err
+		}
+		if w.flat {
+			return nil
 		}
 		return w.children(f, info, h.Name, depth)
 	case mode&fs.ModeSymlink != 0:

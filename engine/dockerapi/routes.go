@@ -53,6 +53,7 @@ var routes = []route{
 	{http.MethodPost, "/exec/{id}/resize", (*server).execResize, none},
 	{http.MethodGet, "/exec/{id}/json", (*server).execInspect, none},
 
+	{http.MethodPost, "/commit", (*server).commit, none},
 	{http.MethodGet, "/images/json", (*server).imageList, none},
 	{http.MethodPost, "/images/load", (*server).imageLoad, none},
 	{http.MethodPost, "/images/prune", (*server).imagePrune, none},
@@ -72,7 +73,6 @@ var routes = []route{
 	{http.MethodPost, "/images/create", later("pulling and importing images is not available yet: load one with `docker load`"), none},
 	{http.MethodGet, "/images/search", later("searching a registry is not available yet"), none},
 	{http.MethodPost, "/images/{name}/push", later("pushing images is not available yet"), none},
-	{http.MethodPost, "/commit", later("committing containers is not available yet"), none},
 	{http.MethodPost, "/auth", later("registry logins are not available yet"), none},
 	{http.MethodGet, "/distribution/{name}/json", later("asking registries is not available yet"), none},
 	{http.MethodGet, "/containers/{id}/attach/ws", later("attaching by websocket is not available: use POST /containers/{id}/attach"), none},
