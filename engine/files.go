@@ -211,7 +211,7 @@ func (e *Engine) changesOf(a *access) ([]Change, error) {
 	for _, name := range etcFiles {
 		hidden["/etc/"+name] = true
 	}
-	changes, err := archive.Changes(upper, a.root.Dir, hidden)
+	changes, err := archive.Changes(a.ctx, upper, a.root.Dir, hidden)
 	if err != nil {
 		return nil, fmt.Errorf("container %s: changes: %w", a.rec.Spec.Name, err)
 	}

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -41,10 +42,13 @@ type Change struct {
 // container may be exchanging what is in it for links.
 //
 // Everything is done with the caller's rights; to read the overlay's marks takes CAP_SYS_ADMIN.
-func Changes(upper, lower *os.File, hidden map[string]bool) ([]Change, error) {
-	c := &comparison{hidden: hidden}
+func Changes(ctx context.Context, upper, lower *os.File, hidden map[string]bool) ([]Change, error) {
+	c := &comparison{stop: ctx.Done(), hidden: hidden}
 	if _, err := c.dir(upper, lower, "/", 0); err != nil {
 		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	slices.SortFunc(c.found, func(a, b Change) int { return comparePaths(a.Path, b.Path) })
 	return c.found, nil
@@ -70,6 +74,7 @@ func comparePaths(a, b string) int {
 }
 
 type comparison struct {
+	stop   <-chan struct{}
 	hidden map[string]bool
 	found  []Change
 }
@@ -93,6 +98,11 @@ func (c *comparison) dir(upper, lower *os.File, name string, depth int) (seen, e
 		return s, err
 	}
 	for _, n := range names {
+		select {
+		case <-c.stop:
+			return s, nil
+		default:
+		}
 		below, err := c.entry(upper, lower, n, path.Join(name, n), depth+1)
 		if err != nil {
 			return s, err
