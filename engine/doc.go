@@ -19,6 +19,8 @@
 // A record is replaced, never changed, so readers need no container's lock. The database's own
 // locks come last. Two containers' locks are never held together.
 //
+// Copies of a container's files hold no lock: files.go says what waits for them, and ends them.
+//
 // # On disk
 //
 //	ROOT/lock                  held while an engine is open; contains its pid

@@ -22,6 +22,9 @@ const (
 	ActionUpdate  Action = "update"
 	ActionAttach  Action = "attach"
 	ActionDestroy Action = "destroy"
+	ActionArchive Action = "archive-path"   // files were copied out
+	ActionExtract Action = "extract-to-dir" // files were copied in
+	ActionExport  Action = "export"
 
 	// Of volumes, besides create and destroy.
 	ActionMount   Action = "mount"   // before the container's start

@@ -85,6 +85,7 @@ func (e *Engine) endNow(ctx context.Context, t *tracked) error {
 func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	rec := e.record(t)
 	e.dropWaiting(t)
+	e.endAccesses(t, 0)
 	t.prepared = false
 	if err := e.purgeProcess(ctx, t); err != nil {
 		return err

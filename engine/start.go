@@ -83,6 +83,7 @@ func (e *Engine) launch(ctx context.Context, t *tracked) error {
 		}
 	}
 	e.step("start.prepared", t.id)
+	e.endAccesses(t, accessGrace)
 	bundle, held, err := e.bundle(ctx, t)
 	defer held.close()
 	if err != nil {

@@ -36,6 +36,8 @@ type tracked struct {
 	exits   uint64        // how many runs have ended since Open
 	last    Exit          // of the latest of them
 	gone    bool          // Remove is through; rec is what it was before
+	// accesses are the uses of its files under way; see files.go.
+	accesses []*access
 }
 
 // writing says how durable a change of a record must be.

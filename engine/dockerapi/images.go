@@ -86,17 +86,22 @@ func (s *server) imageList(r *request) error {
 				continue
 			}
 		}
-		summary := image.Summary{
-			ID: img.ConfigDigest.String(), RepoTags: tags, RepoDigests: []string{}, Size: img.Size, SharedSize: -1,
-			Containers: -1, Labels: img.Config.Config.Labels,
-		}
-		if at := createdAt(img); !at.IsZero() {
-			summary.Created = at.Unix()
-		}
-		out = append(out, summary)
+		out = append(out, summaryOf(img, tags))
 	}
 	slices.SortFunc(out, func(a, b image.Summary) int { return int(b.Created - a.Created) })
 	return r.reply(http.StatusOK, out)
+}
+
+// summaryOf is img with those tags of it; its users and what it shares are not counted.
+func summaryOf(img *images.Image, tags []string) image.Summary {
+	summary := image.Summary{
+		ID: img.ConfigDigest.String(), RepoTags: tags, RepoDigests: []string{}, Size: img.Size, SharedSize: -1,
+		Containers: -1, Labels: img.Config.Config.Labels,
+	}
+	if at := createdAt(img); !at.IsZero() {
+		summary.Created = at.Unix()
+	}
+	return summary
 }
 
 func matchesAny(tag string, patterns []string) bool {
@@ -259,7 +264,8 @@ func (s *server) imageLoad(r *request) error {
 			_ = control.Flush()
 		}
 	}
-	opts := images.ImportOptions{ArchiveNames: true}
+	// The blobs are kept for `docker save`: the unpacked files don't have the bytes that the digests want.
+	opts := images.ImportOptions{ArchiveNames: true, KeepBlobs: true}
 	if !r.boolean("quiet", true) {
 		opts.Progress = func(p images.Progress) { say(progressOf(p)) }
 	}

@@ -115,8 +115,15 @@ func TestDockerCLI(t *testing.T) {
 			env.Setenv("DOCKER_CLI_HINTS", "false")
 			env.Values["engine"] = a.engine
 			env.Values["t"] = env.T()
-			if err := os.WriteFile(filepath.Join(env.WorkDir, "busybox.tar"), archive(env.T().(testing.TB)), 0o600); err != nil {
-				return err
+			// Archives of busybox, of another image, and of one without a name.
+			for name, data := range map[string][]byte{
+				"busybox.tar": archive(env.T().(testing.TB)),
+				"other.tar":   enginetest.Archive(env.T().(testing.TB), "other:latest", ocispec.ImageConfig{Labels: map[string]string{"which": "other"}}),
+				"unnamed.tar": enginetest.Archive(env.T().(testing.TB), "", ocispec.ImageConfig{Cmd: []string{"unnamed"}}),
+			} {
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), data, 0o600); err != nil {
+					return err
+				}
 			}
 			env.Defer(func() {
 				if err := a.close(); err != nil {

@@ -56,7 +56,7 @@ func Rootfs(t testing.TB, dir string) {
 	check(os.Chown(filepath.Join(dir, "home/user"), 1000, 1000))
 }
 
-// Archive is a `docker save` archive of Rootfs with that name and configuration.
+// Archive is a `docker save` archive of Rootfs with that name, if any, and configuration.
 func Archive(t testing.TB, name string, config ocispec.ImageConfig) []byte {
 	t.Helper()
 	dir := t.TempDir()
@@ -75,8 +75,12 @@ func Archive(t testing.TB, name string, config ocispec.ImageConfig) []byte {
 	}
 	configSum := sha256.Sum256(configJSON)
 	configName := hex.EncodeToString(configSum[:]) + ".json"
+	names := []string{name}
+	if name == "" {
+		names = nil
+	}
 	manifest, err := json.Marshal([]map[string]any{{
-		"Config": configName, "RepoTags": []string{name}, "Layers": []string{"layer/layer.tar"},
+		"Config": configName, "RepoTags": names, "Layers": []string{"layer/layer.tar"},
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,8 @@
 // Start reading at Store, then at import.go for the way of an archive through
 // the package: spool.go reads the stream and verifies the blobs, resolve.go
 // finds the image among them, layer.go and filter.go unpack its layers,
-// record.go makes the result visible.
+// record.go makes the result visible. save.go writes an archive again, of blobs that
+// were kept; commit.go puts a layer on an image.
 //
 // # Trust
 //

@@ -201,7 +201,7 @@ func (s *Store) ImportRootfs(ctx context.Context, r io.Reader, opts ImportOption
 	var layer streamLayer
 	err = s.leased(ctx, func(ctx context.Context) error {
 		b := newBudget(opts.Limits)
-		layer, err = s.unpackStream(ctx, src, b, opts.KeepBlobs)
+		layer, err = s.unpackStream(ctx, src, b, opts.KeepBlobs, stack{})
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -18,6 +19,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -74,6 +76,12 @@ func (s *Store) holdLayer(ctx context.Context, chain digest.Digest) error {
 	id, _ := leases.FromContext(ctx)
 	return storeError(s.leases.AddResource(ctx, leases.Lease{ID: id},
 		leases.Resource{ID: string(chain), Type: "snapshots/" + snapshotter}))
+}
+
+// holdBlob puts a blob, present or not, under ctx's lease.
+func (s *Store) holdBlob(ctx context.Context, d digest.Digest) error {
+	id, _ := leases.FromContext(ctx)
+	return storeError(s.leases.AddResource(ctx, leases.Lease{ID: id}, leases.Resource{ID: string(d), Type: "content"}))
 }
 
 // unpackBlob unpacks a layer of a spool.
@@ -147,9 +155,23 @@ type streamLayer struct {
 	again  bool  // it was there already
 }
 
+// stack are layers that another one goes on.
+type stack struct {
+	diffIDs []digest.Digest // the base first
+	dirs    []string        // topmost first
+}
+
+// chain is the chain ID of the stack with more layers on it, "" if there are none at all.
+func (k stack) chain(more ...digest.Digest) digest.Digest {
+	if len(k.diffIDs)+len(more) == 0 {
+		return ""
+	}
+	return identity.ChainID(append(slices.Clone(k.diffIDs), more...))
+}
+
 // unpackStream unpacks a single layer from src while it is read.
-func (s *Store) unpackStream(ctx context.Context, src *source, b *budget, keep bool) (l streamLayer, err error) {
-	w, err := s.begin(ctx, "")
+func (s *Store) unpackStream(ctx context.Context, src *source, b *budget, keep bool, below stack) (l streamLayer, err error) {
+	w, err := s.begin(ctx, string(below.chain()))
 	if err != nil {
 		return l, err
 	}
@@ -170,7 +192,7 @@ func (s *Store) unpackStream(ctx context.Context, src *source, b *budget, keep b
 		defer func() { err = kept.end(ctx, err) }()
 		stream = io.TeeReader(stream, kept)
 	}
-	if w.applied, err = applyLayer(ctx, w.dir, stream, nil, b); err != nil {
+	if w.applied, err = applyLayer(ctx, w.dir, stream, below.dirs, b); err != nil {
 		return l, err
 	}
 	if _, err := io.Copy(io.Discard, stream); err != nil {
@@ -183,19 +205,20 @@ func (s *Store) unpackStream(ctx context.Context, src *source, b *budget, keep b
 	if kept != nil {
 		kept.desc = ocispec.Descriptor{Digest: l.diffID, Size: l.size}
 	}
-	unlock, err := s.chains.lock(ctx, l.diffID)
+	chain := below.chain(l.diffID)
+	unlock, err := s.chains.lock(ctx, chain)
 	if err != nil {
 		return l, err
 	}
 	defer unlock()
-	if err := s.holdLayer(ctx, l.diffID); err != nil {
+	if err := s.holdLayer(ctx, chain); err != nil {
 		return l, err
 	}
-	if _, err := s.unpacked(ctx, l.diffID); err == nil {
+	if _, err := s.unpacked(ctx, chain); err == nil {
 		l.again = true
 		return l, nil
 	}
-	_, err = w.commit(ctx, l.diffID)
+	_, err = w.commit(ctx, chain)
 	return l, err
 }
 

@@ -149,6 +149,8 @@ type OverlayOptions struct {
 	Upper, Work string
 	// IDMap is an open user namespace whose map the lower layers get, or -1.
 	IDMap int
+	// Top, if set, is a read-only layer above Lowers that has the ids of the overlay already.
+	Top string
 	// Attrs are attributes of the mount.
 	Attrs uint64
 }
@@ -160,16 +162,22 @@ type OverlayOptions struct {
 // mounts (before 6.15 or so) get them attached in a mount namespace of
 // their own for the moment.
 func MountOverlay(o OverlayOptions) (*os.File, error) {
-	lowers := make([]*os.File, 0, len(o.Lowers))
+	lowers := make([]*os.File, 0, len(o.Lowers)+1)
 	defer func() {
 		for _, f := range lowers {
 			f.Close()
 		}
 	}()
-	for _, path := range o.Lowers {
+	paths := o.Lowers
+	if o.Top != "" {
+		paths = append([]string{o.Top}, paths...)
+	}
+	for i, path := range paths {
 		var f *os.File
 		var err error
-		if o.IDMap >= 0 {
+		if o.Top != "" && i == 0 {
+			f, err = Bind(unix.AT_FDCWD, path, BindOptions{IDMap: -1})
+		} else if o.IDMap >= 0 {
 			f, err = Bind(unix.AT_FDCWD, path, BindOptions{IDMap: o.IDMap})
 		} else {
 			f, err = openPath(path)

@@ -52,6 +52,9 @@ type Rootfs struct {
 	// Upper and Work are the writable layer and overlay's work directory, on the
 	// same file system. Both empty gives a read-only root.
 	Upper, Work string
+	// Top, without Upper, is the upper directory of a container to be looked at: a read-only layer
+	// above the others, with the container's ids already.
+	Top string
 }
 
 // Log says what a shim does with a container's output.

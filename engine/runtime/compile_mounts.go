@@ -146,20 +146,33 @@ func (m *mounter) target(dest string, dir bool, r kernel.Resolution) kernel.Ref 
 
 // bind clones a host path with the agent's rights and attaches the clone.
 func (m *mounter) bind(mount specs.Mount, dest string, o mountOptions) error {
+	f, dir, err := m.cloneSource(mount, dest, o)
+	if err != nil {
+		return err
+	}
+	if dest == "/dev" {
+		m.hostDev = true
+	}
+	m.attach(m.fd(f), dest, dir, kernel.InRoot)
+	return nil
+}
+
+// cloneSource makes the detached mount of a bind mount; dir says that it is a directory.
+func (m *mounter) cloneSource(mount specs.Mount, dest string, o mountOptions) (f *os.File, dir bool, err error) {
 	if !filepath.IsAbs(mount.Source) {
-		return fmt.Errorf("bind mount %s: source %q is not absolute: %w", dest, mount.Source, errdefs.ErrInvalid)
+		return nil, false, fmt.Errorf("bind mount %s: source %q is not absolute: %w", dest, mount.Source, errdefs.ErrInvalid)
 	}
 	src, err := kernel.OpenPath(mount.Source)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("bind mount %s: source %s does not exist: %w", dest, mount.Source, errdefs.ErrInvalid)
+		return nil, false, fmt.Errorf("bind mount %s: source %s does not exist: %w", dest, mount.Source, errdefs.ErrInvalid)
 	}
 	if err != nil {
-		return fmt.Errorf("bind mount %s: %v: %w", dest, err, errdefs.ErrInvalid)
+		return nil, false, fmt.Errorf("bind mount %s: %v: %w", dest, err, errdefs.ErrInvalid)
 	}
 	defer src.Close()
 	info, err := src.Stat()
 	if err != nil {
-		return fmt.Errorf("bind mount %s: %w", dest, err)
+		return nil, false, fmt.Errorf("bind mount %s: %w", dest, err)
 	}
 	bo := kernel.BindOptions{
 		Recursive: o.recursive, Set: o.set, Clear: o.clear & o.set, SetAll: o.setAll, IDMap: -1, IDMapAll: o.idmapAll,
@@ -175,22 +188,18 @@ func (m *mounter) bind(mount specs.Mount, dest string, o mountOptions) error {
 	if o.idmap {
 		user, err := m.idmap(mount)
 		if err != nil {
-			return fmt.Errorf("bind mount %s: %w", dest, err)
+			return nil, false, fmt.Errorf("bind mount %s: %w", dest, err)
 		}
 		bo.IDMap = int(user.Fd())
 	}
-	f, err := kernel.Bind(int(src.Fd()), "", bo)
+	f, err = kernel.Bind(int(src.Fd()), "", bo)
 	if err != nil {
 		if o.idmap && (errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EPERM)) {
-			return fmt.Errorf("bind mount %s: the file system of %s cannot be idmapped: %v: %w", dest, mount.Source, err, errdefs.ErrUnsupported)
+			return nil, false, fmt.Errorf("bind mount %s: the file system of %s cannot be idmapped: %v: %w", dest, mount.Source, err, errdefs.ErrUnsupported)
 		}
-		return fmt.Errorf("bind mount %s: %v: %w", dest, err, errdefs.ErrInvalid)
+		return nil, false, fmt.Errorf("bind mount %s: %v: %w", dest, err, errdefs.ErrInvalid)
 	}
-	if dest == "/dev" {
-		m.hostDev = true
-	}
-	m.attach(m.fd(f), dest, info.IsDir(), kernel.InRoot)
-	return nil
+	return f, info.IsDir(), nil
 }
 
 // idmap is a user namespace with the mount's map: the container's if the mount has the same or none.

@@ -277,7 +277,7 @@ func openRootfs(b Bundle, s *specs.Spec, ns *namespaces) (*os.File, error) {
 	if len(b.Rootfs.Lowers) > 0 {
 		// Device nodes in a layer are of no use (/dev is a mount of its own) and must not be one's.
 		f, err := kernel.MountOverlay(kernel.OverlayOptions{
-			Lowers: b.Rootfs.Lowers, Upper: b.Rootfs.Upper, Work: b.Rootfs.Work, IDMap: ns.userFD(), Attrs: kernel.AttrNoDev,
+			Lowers: b.Rootfs.Lowers, Top: b.Rootfs.Top, Upper: b.Rootfs.Upper, Work: b.Rootfs.Work, IDMap: ns.userFD(), Attrs: kernel.AttrNoDev,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("root file system: %w", err)

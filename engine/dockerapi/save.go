@@ -1,0 +1,39 @@
+package dockerapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"novaagent/engine/errdefs"
+)
+
+func (s *server) imageSave(r *request) error { return s.save(r, []string{r.vars["name"]}) }
+
+func (s *server) imagesSave(r *request) error {
+	names := r.query["names"]
+	if len(names) == 0 {
+		return fmt.Errorf("no images to save: parameter names is missing: %w", errdefs.ErrInvalid)
+	}
+	return s.save(r, names)
+}
+
+func (s *server) save(r *request, names []string) error {
+	for _, text := range r.query["platform"] {
+		var p ocispec.Platform
+		if err := json.Unmarshal([]byte(text), &p); err != nil {
+			return fmt.Errorf("parameter platform: %v: %w", err, errdefs.ErrInvalid)
+		}
+		if err := checkPlatform(p.OS + "/" + p.Architecture); err != nil {
+			return err
+		}
+	}
+	archive, err := s.engine.Images().Save(r.Context(), names)
+	if err != nil {
+		return noImage(strings.Join(names, ", "), err)
+	}
+	defer archive.Close()
+	return r.send("application/x-tar", archive.Write)
+}
