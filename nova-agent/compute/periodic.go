@@ -40,7 +40,8 @@ func (m *Manager) periodics() []periodic {
 	o := m.opts
 	fuzzy := func(interval time.Duration) time.Duration { return min(interval, rand.N(fuzzyDelay)) }
 	return []periodic{
-		{"report_state", o.ReportInterval, o.ReportInterval, m.service.beat},
+		// At once: after an outage of a minute the scheduler has given this host up.
+		{"report_state", o.ReportInterval, 0, m.service.beat},
 		{"sync_power_states", o.PowerInterval, 0, m.alignAll},
 		{"heal_instance_info_cache", o.HealInterval, fuzzy(o.HealInterval), m.healOne},
 		{"sync_scheduler_instance_info", schedulerSyncInterval, fuzzy(schedulerSyncInterval), m.syncSchedulers},
