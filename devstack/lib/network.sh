@@ -5,6 +5,7 @@ net_up() {
         ip netns list 2>/dev/null | awk '{print "ns " $1}'
         ip -o link show 2>/dev/null | awk -F': ' '{sub(/@.*/, "", $2); print "link " $2}'
     } > "$RUN/net.before"
+    [ -f "$RUN/netns.before" ] || { mountpoint -q /run/netns && echo mounted || echo; } > "$RUN/netns.before"
     [ -f "$RUN/forward.before" ] || cat /proc/sys/net/ipv4/ip_forward > "$RUN/forward.before"
     ip link show $EXT_BRIDGE >/dev/null 2>&1 || ip link add $EXT_BRIDGE type bridge
     ip link set $EXT_BRIDGE up
@@ -23,6 +24,10 @@ net_down() {
     for n in $(ip netns list 2>/dev/null | awk '{print $1}' | grep -E '^(qdhcp|qrouter)-'); do
         grep -qx "ns $n" "$RUN/net.before" || ip netns delete "$n"
     done
+    # The first 'ip netns add' made the folder a mount.
+    if ! grep -q mounted "$RUN/netns.before" && mountpoint -q /run/netns && [ -z "$(ls -A /run/netns)" ]; then
+        umount /run/netns
+    fi
     for n in $(ip -o link show 2>/dev/null | awk -F': ' '{sub(/@.*/, "", $2); print $2}' \
                | grep -E "^(brq|vxlan-|tap|$EXT_BRIDGE\$)"); do
         grep -qx "link $n" "$RUN/net.before" || ip link delete "$n" 2>/dev/null
@@ -33,7 +38,7 @@ net_down() {
     drop_ebtables
     drop_ipsets
     [ ! -s "$RUN/forward.before" ] || cat "$RUN/forward.before" > /proc/sys/net/ipv4/ip_forward
-    rm -f "$RUN/net.before" "$RUN/forward.before"
+    rm -f "$RUN/net.before" "$RUN/netns.before" "$RUN/forward.before"
 }
 
 # Delete Neutron's chains and the rules that lead to them, nothing else.

@@ -263,12 +263,12 @@ func TestCopyRace(t *testing.T) {
 	}
 	id := a.create(t, `,"Cmd":["sleep","1000"]`)
 	a.start(t, id)
-	a.shell(t, id, fmt.Sprintf("mkdir -p /work/dir %[1]s; echo linked > %[1]s/secret; echo direct > /work/dir/secret; ln -s %[1]s /work/evil", outside))
+	a.shell(t, id, fmt.Sprintf("mkdir -p /place/dir %[1]s; echo linked > %[1]s/secret; echo direct > /place/dir/secret; ln -s %[1]s /place/evil", outside))
 	c, err := a.engine.Inspect(id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	work, err := os.Open(fmt.Sprintf("/proc/%d/root/work", c.PID))
+	work, err := os.Open(fmt.Sprintf("/proc/%d/root/place", c.PID))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,12 +291,12 @@ func TestCopyRace(t *testing.T) {
 	archive := tarOf(t, tar.Header{Typeflag: tar.TypeReg, Name: "dir/planted"}, tar.Header{Typeflag: tar.TypeReg, Name: "dir/deep/planted"})
 	seen := map[string]int{}
 	for range 150 {
-		status, body := a.put(t, id, "/work", "", archive)
+		status, body := a.put(t, id, "/place", "", archive)
 		seen[fmt.Sprint("PUT ", status)]++
 		if status != 200 && status != 400 && status != 409 {
 			t.Fatalf("put: %d %s", status, body)
 		}
-		for _, path := range []string{"/work/dir/secret", "/work/dir/", "/work"} {
+		for _, path := range []string{"/place/dir/secret", "/place/dir/", "/place"} {
 			_, body, err := a.request("GET", "/containers/"+id+"/archive?path="+path, nil)
 			if err != nil {
 				t.Fatal(err)
@@ -305,7 +305,7 @@ func TestCopyRace(t *testing.T) {
 				t.Fatalf("%s: the archive has the host's file", path)
 			}
 			for _, which := range []string{"linked", "direct"} {
-				if path == "/work/dir/secret" && strings.Contains(body, which) {
+				if path == "/place/dir/secret" && strings.Contains(body, which) {
 					seen[which]++
 				}
 			}

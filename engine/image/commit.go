@@ -2,7 +2,6 @@ package image
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -10,7 +9,6 @@ import (
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
-	specs "github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"novaagent/engine/errdefs"
@@ -78,9 +76,11 @@ func (s *Store) Commit(ctx context.Context, a Addition) (img Image, err error) {
 		config.History = append(slices.Clone(config.History), ocispec.History{
 			Created: &now, Author: a.Author, CreatedBy: a.CreatedBy, Comment: a.Comment,
 		})
-		c, err := dockerImageOf(config, append(base, ocispec.Descriptor{
+		image := config.Image
+		image.Config = config.Config.ImageConfig
+		c, err := makeImage(image, config, append(base, ocispec.Descriptor{
 			MediaType: ocispec.MediaTypeImageLayer, Digest: layer.diffID, Size: layer.size,
-		}))
+		})...)
 		if err != nil {
 			return err
 		}
@@ -128,20 +128,4 @@ func (s *Store) holdBase(ctx context.Context, d digest.Digest) (config dockerspe
 		}
 	}
 	return config, below, blobs, nil
-}
-
-// dockerImageOf is the image of a configuration with Docker's fields.
-func dockerImageOf(config dockerspec.DockerOCIImage, layers []ocispec.Descriptor) (candidate, error) {
-	c := candidate{image: config.Image}
-	c.image.Config = config.Config.ImageConfig
-	var err, other error
-	c.config, err = newDocument(ocispec.MediaTypeImageConfig, config)
-	for _, l := range layers {
-		c.layers = append(c.layers, layerBlob{desc: l})
-	}
-	c.manifest, other = newDocument(ocispec.MediaTypeImageManifest, ocispec.Manifest{
-		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest,
-		Config: c.config.desc, Layers: layers,
-	})
-	return c, errors.Join(err, other)
 }

@@ -374,9 +374,10 @@ func dockerLayerType(b *blob) (string, error) {
 
 // rootfsImage makes the documents of an image of one layer.
 func rootfsImage(l streamLayer) (candidate, error) {
-	return makeImage(ocispec.Image{
+	image := ocispec.Image{
 		Platform: hostPlatform(),
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{l.diffID}},
 		History:  []ocispec.History{{CreatedBy: "import of a root file system"}},
-	}, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.diffID, Size: l.size})
+	}
+	return makeImage(image, image, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.diffID, Size: l.size})
 }

@@ -316,9 +316,9 @@ func (k *keeper) end(ctx context.Context, err error) error {
 	return nil
 }
 
-// makeImage makes a manifest around a configuration.
-func makeImage(config ocispec.Image, layers ...ocispec.Descriptor) (candidate, error) {
-	c := candidate{image: config}
+// makeImage makes a manifest around config, the document that says what image does and maybe more.
+func makeImage(image ocispec.Image, config any, layers ...ocispec.Descriptor) (candidate, error) {
+	c := candidate{image: image}
 	var err error
 	if c.config, err = newDocument(ocispec.MediaTypeImageConfig, config); err != nil {
 		return c, err

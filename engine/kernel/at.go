@@ -125,7 +125,11 @@ func NewTree(root *os.File, owner uint32, mounts []TreeMount, readOnly bool) (*T
 		if t.ns, err = os.Open("/proc/thread-self/ns/mnt"); err != nil {
 			return err
 		}
-		if err := pivotTo(root); err != nil {
+		fd := int(root.Fd())
+		if err := attachOverRoot(fd); err != nil {
+			return err
+		}
+		if err := pivotTo(fd); err != nil {
 			return err
 		}
 		if t.Root, err = os.Open("/"); err != nil {
@@ -162,27 +166,6 @@ func (t *Tree) Close() error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// pivotTo makes the detached mount root the root of the thread's mount namespace, and its only mount.
-func pivotTo(root *os.File) error {
-	fd := int(root.Fd())
-	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("attach root: %w", err)
-	}
-	if err := unix.Fchdir(fd); err != nil {
-		return fmt.Errorf("enter root: %w", err)
-	}
-	if err := unix.PivotRoot(".", "."); err != nil {
-		return fmt.Errorf("pivot root: %w", err)
-	}
-	if err := unix.Unmount(".", unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("unmount old root: %w", err)
-	}
-	if err := unix.Chdir("/"); err != nil {
-		return fmt.Errorf("enter root: %w", err)
-	}
-	return nil
 }
 
 // attachInRoot attaches m, whose target no link leads out of root.

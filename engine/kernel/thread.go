@@ -100,8 +100,8 @@ func furnish() error {
 	}
 	defer root.Close()
 	fd := int(root.Fd())
-	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return fmt.Errorf("attach root: %w", err)
+	if err := attachOverRoot(fd); err != nil {
+		return err
 	}
 	for name, fstype := range map[string]string{"proc": "proc", "sys": "sysfs"} {
 		m, err := MountFS(fstype, nil, AttrNoSuid|AttrNoDev|AttrNoExec)
@@ -117,6 +117,19 @@ func furnish() error {
 			return fmt.Errorf("attach %s: %w", fstype, err)
 		}
 	}
+	return pivotTo(fd)
+}
+
+// attachOverRoot puts the detached mount fd over the root of the thread's mount namespace.
+func attachOverRoot(fd int) error {
+	if err := unix.MoveMount(fd, "", unix.AT_FDCWD, "/", unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return fmt.Errorf("attach root: %w", err)
+	}
+	return nil
+}
+
+// pivotTo makes what attachOverRoot attached the root of the thread's mount namespace, and its only mount.
+func pivotTo(fd int) error {
 	if err := unix.Fchdir(fd); err != nil {
 		return fmt.Errorf("enter root: %w", err)
 	}

@@ -47,19 +47,9 @@ func (t *Task) exec(ctx context.Context, s ExecSpec, streams Streams) (*Exec, er
 	if s.ID == "" || len(s.ID) > 255 {
 		return nil, fmt.Errorf("id %q: %w", s.ID, errdefs.ErrInvalid)
 	}
-	t.mu.Lock()
-	ended, pid := t.ended, t.pid
-	var target *os.File
-	var err error
-	if !ended && t.pidfd != nil {
-		target, err = kernel.Duplicate(t.pidfd)
-	}
-	t.mu.Unlock()
+	pid, target, err := t.first()
 	if err != nil {
 		return nil, err
-	}
-	if target == nil {
-		return nil, fmt.Errorf("the container has ended: %w", errdefs.ErrConflict)
 	}
 	defer target.Close()
 	root, err := openRoot(pid, target)

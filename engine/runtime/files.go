@@ -13,22 +13,23 @@ import (
 // Root opens the root directory of the container's first process, as a reference, with all
 // that is mounted there. errdefs.ErrConflict: the container has ended.
 func (t *Task) Root() (*os.File, error) {
-	t.mu.Lock()
-	ended, pid := t.ended, t.pid
-	var target *os.File
-	var err error
-	if !ended && t.pidfd != nil {
-		target, err = kernel.Duplicate(t.pidfd)
-	}
-	t.mu.Unlock()
+	pid, target, err := t.first()
 	if err != nil {
-		return nil, err
-	}
-	if target == nil {
-		return nil, fmt.Errorf("container %s: it has ended: %w", t.rec.ID, errdefs.ErrConflict)
+		return nil, fmt.Errorf("container %s: %w", t.rec.ID, err)
 	}
 	defer target.Close()
 	return openRoot(pid, target)
+}
+
+// first is the container's first process, with a pidfd of the caller's own. ErrConflict: it has ended.
+func (t *Task) first() (pid int, pidfd *os.File, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended || t.pidfd == nil {
+		return 0, nil, fmt.Errorf("the container has ended: %w", errdefs.ErrConflict)
+	}
+	pidfd, err = kernel.Duplicate(t.pidfd)
+	return t.pid, pidfd, err
 }
 
 // LookupUser is the number of a user and its group in the file system at root; spec is Docker's

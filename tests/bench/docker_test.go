@@ -60,6 +60,7 @@ func startDaemon(b *testing.B, name, socket string, args ...string) *daemon {
 		},
 	}}}
 	b.Cleanup(d.client.CloseIdleConnections)
+	// It is ready when it answers; neither daemon tells in another way that both have.
 	for end := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
 		resp, err := d.client.Get("http://docker/_ping")
 		if err == nil {
