@@ -254,3 +254,16 @@ func FuzzParseSignal(f *testing.F) {
 		}
 	})
 }
+
+// TestReachableDNS: a container on the bridge gets the servers that it can reach, or Docker's.
+func TestReachableDNS(t *testing.T) {
+	for _, tt := range []struct{ host, want []string }{
+		{[]string{"127.0.0.53", "192.0.2.1", "2001:db8::1", "nonsense"}, []string{"192.0.2.1"}},
+		{[]string{"127.0.0.53"}, []string{"8.8.8.8", "8.8.4.4"}},
+		{nil, []string{"8.8.8.8", "8.8.4.4"}},
+	} {
+		if got := reachableDNS(slices.Clone(tt.host)); !slices.Equal(got, tt.want) {
+			t.Errorf("%v: %v, want %v", tt.host, got, tt.want)
+		}
+	}
+}
