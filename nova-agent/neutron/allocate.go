@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"time"
@@ -116,9 +117,13 @@ func (a *allocation) run(ctx context.Context) (NetworkInfo, error) {
 	if err := a.checkPorts(ctx); err != nil {
 		return nil, err
 	}
-	groups, err := a.checkNetworks(ctx)
-	if err != nil {
-		return nil, err
+	var groups []string
+	known := a.recall()
+	if !known {
+		var err error
+		if groups, err = a.checkNetworks(ctx); err != nil {
+			return nil, err
+		}
 	}
 	if len(a.wanted) == 0 {
 		return NetworkInfo{}, nil
@@ -148,13 +153,21 @@ func (a *allocation) run(ctx context.Context) (NetworkInfo, error) {
 	g.Go(func() error {
 		if err := a.eachPort(gctx, func(ctx context.Context, w *wantedPort) error {
 			return a.create(ctx, w, groups)
-		}); err != nil {
+		}); err != nil || known {
 			return err
 		}
 		return a.eachPort(gctx, a.bind)
 	})
 	if err := g.Wait(); err != nil {
 		return nil, err
+	}
+	if known {
+		if err := a.admit(ctx, slices.Collect(maps.Values(a.around.networks)), groups); err != nil {
+			return nil, err
+		}
+		if err := a.eachPort(ctx, a.bind); err != nil {
+			return nil, err
+		}
 	}
 	return a.record(ctx)
 }
@@ -218,6 +231,8 @@ func (a *allocation) boundAtOnce(w *wantedPort) bool {
 // createFailure gives Neutron's refusal Nova's name.
 func createFailure(err error, r NetworkRequest) error {
 	switch neutronType(err) {
+	case "NetworkNotFound":
+		return networkNotFound(r.NetworkID)
 	case "InvalidIpForNetwork":
 		return fail(ClassInvalidInput, errdefs.ErrInvalid, err,
 			"Invalid input received: Fixed IP %s is not a valid ip address for network %s.", r.Address, r.NetworkID)

@@ -132,26 +132,37 @@ func (a *allocation) checkNetworks(ctx context.Context) (groups []string, err er
 		}
 		a.wanted = append(a.wanted, w)
 	}
+	return groups, a.admit(ctx, nets, groups)
+}
+
+// admit holds the wanted ports against the networks that are there, and keeps those in mind.
+func (a *allocation) admit(ctx context.Context, nets []network, groups []string) error {
 	a.nets = map[string]network{}
 	for _, n := range nets {
 		a.nets[n.ID] = n
 		if n.External && !n.Shared && (a.c.opts.AttachExternal == nil || !a.c.opts.AttachExternal(ctx)) {
-			return nil, fail(ClassExternalNetworkAttachForbidden, errdefs.ErrInvalid, nil,
+			return fail(ClassExternalNetworkAttachForbidden, errdefs.ErrInvalid, nil,
 				"It is not allowed to create an interface on external network %s", n.ID)
 		}
 	}
 	for _, w := range a.wanted {
 		n, ok := a.nets[w.NetworkID]
 		if !ok {
-			return nil, fail(ClassNetworkNotFound, errdefs.ErrInvalid, nil, "Network %s could not be found.", w.NetworkID)
+			a.c.known.forget(w.NetworkID)
+			return networkNotFound(w.NetworkID)
 		}
 		secure := n.PortSecurityEnabled == nil || *n.PortSecurityEnabled
 		if (secure && len(n.Subnets) == 0) || (!secure && len(groups) > 0) {
-			return nil, fail(ClassSecurityGroupCannotBeApplied, errdefs.ErrInvalid, nil,
+			return fail(ClassSecurityGroupCannotBeApplied, errdefs.ErrInvalid, nil,
 				"Network requires port_security_enabled and subnet associated in order to apply security groups.")
 		}
 	}
-	return groups, nil
+	a.c.known.remember(a.nets)
+	return nil
+}
+
+func networkNotFound(id string) error {
+	return fail(ClassNetworkNotFound, errdefs.ErrInvalid, nil, "Network %s could not be found.", id)
 }
 
 // networks are those that were asked for, or all that the project can use.

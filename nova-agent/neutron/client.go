@@ -84,6 +84,7 @@ type Client struct {
 	log  *slog.Logger
 
 	locks keyed // of instances: their ports and network info
+	known knownNetworks
 
 	extMu  sync.Mutex
 	extAt  time.Time

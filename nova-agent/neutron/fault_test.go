@@ -79,21 +79,26 @@ func hangUp(w http.ResponseWriter) {
 
 // TestEachCallFails lets each request of a boot with a new and a given port fail in each way: the
 // boot succeeds, or it fails with a kind and leaves nothing behind. The new port is on a network
-// of the project, or of another one.
+// of the project, or of another one, or without a given port on one that is known already.
 func TestEachCallFails(t *testing.T) {
 	for name, trouble := range troubles() {
-		t.Run(name, func(t *testing.T) { eachCallFails(t, name, trouble, false) })
-		t.Run(name+" on a shared network", func(t *testing.T) { eachCallFails(t, name, trouble, true) })
+		for _, network := range []string{"own", "shared", "known"} {
+			t.Run(name+" on a network "+network, func(t *testing.T) { eachCallFails(t, name, trouble, network) })
+		}
 	}
 }
 
-func eachCallFails(t *testing.T, name string, trouble func(*replay, http.ResponseWriter, *http.Request) bool, shared bool) {
+func eachCallFails(t *testing.T, name string, trouble func(*replay, http.ResponseWriter, *http.Request) bool, network string) {
 	t.Parallel()
 	failures := 0
 	for n := 0; ; n++ {
 		f, r := newReplay(t, "create", "add_port"), newRows()
-		if shared {
+		want := []NetworkRequest{{NetworkID: private}, {PortID: usersPort}}
+		switch network {
+		case "shared":
 			f.shareNetwork(private)
+		case "known":
+			want = want[:1]
 		}
 		f.store["ports"][usersPort] = merged(f.after[usersPort], object{"device_id": "", "device_owner": "", "status": "DOWN"})
 		hit := false
@@ -109,9 +114,11 @@ func eachCallFails(t *testing.T, name string, trouble func(*replay, http.Respons
 				o.Timeout = time.Second
 			}
 		})
-		info, err := c.Allocate(t.Context(), AllocateRequest{Instance: theInstance(), Host: "lab1",
-			Networks: []NetworkRequest{{NetworkID: private}, {PortID: usersPort}}})
-		if err == nil && len(info) != 2 {
+		if network == "known" {
+			c.known.remember(ownNetwork())
+		}
+		info, err := c.Allocate(t.Context(), AllocateRequest{Instance: theInstance(), Host: "lab1", Networks: want})
+		if err == nil && len(info) != len(want) {
 			t.Errorf("request %d: %v", n, info)
 		}
 		if err != nil {
