@@ -85,9 +85,9 @@ func ListenUnix(dir *os.File, name string) (*os.File, error) {
 	return f, nil
 }
 
-// Duplicate returns another descriptor of f's open file.
-func Duplicate(f *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+// Duplicate returns another descriptor of f's open file, whose number is at least lowest.
+func Duplicate(f *os.File, lowest int) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, lowest)
 	if err != nil {
 		return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
 	}

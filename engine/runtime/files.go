@@ -28,7 +28,7 @@ func (t *Task) first() (pid int, pidfd *os.File, err error) {
 	if t.ended || t.pidfd == nil {
 		return 0, nil, fmt.Errorf("the container has ended: %w", errdefs.ErrConflict)
 	}
-	pidfd, err = kernel.Duplicate(t.pidfd)
+	pidfd, err = kernel.Duplicate(t.pidfd, firstFD)
 	return t.pid, pidfd, err
 }
 

@@ -26,6 +26,10 @@ const shimsCgroup = "shims"
 // limit, which a shim reaches only after very many execs.
 var shimEnv = []string{"GOGC=off", "GOMEMLIMIT=6MiB", "GOMAXPROCS=2", "GOTRACEBACK=none"}
 
+// firstFD is above the descriptors that a shim is started with: those replace the agent's of
+// the same numbers before the program, which is named by its descriptor, is executed.
+const firstFD = 4
+
 // shimPool keeps idle shims ready.
 //
 // They are started in a mount namespace of their own that holds nothing but an empty tmpfs, proc and
@@ -106,7 +110,8 @@ func extractShim(dir string, program []byte) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("extract the shim: %w", err)
 	}
-	return f, nil
+	defer f.Close()
+	return kernel.Duplicate(f, firstFD)
 }
 
 // fill keeps idle full.
@@ -179,7 +184,7 @@ func (p *shimPool) spawn() (*client, error) {
 	p.room.Do(func() {
 		fd := null.Fd()
 		pid, err = syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(int(p.program.Fd())), []string{"nova-agent-shim"}, &syscall.ProcAttr{
-			Dir: "/", Env: shimEnv, Files: []uintptr{fd, fd, fd, theirs.Fd()},
+			Dir: "/", Env: shimEnv, Files: []uintptr{fd, fd, fd, theirs.Fd()}, // below firstFD
 			Sys: &syscall.SysProcAttr{Setsid: true},
 		})
 	})
