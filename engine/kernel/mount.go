@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -155,12 +156,17 @@ type OverlayOptions struct {
 	Attrs uint64
 }
 
+// overlayTakesFDs tells whether this kernel takes layers by descriptor.
+var overlayTakesFDs = sync.OnceValue(func() bool {
+	_, err := lookOverlayByFD()
+	return err == nil
+})
+
 // MountOverlay mounts an overlay, detached.
 //
 // Layers are given by descriptor where the kernel takes that (6.13 and newer), else by
-// their place in /proc/self/fd. Kernels that refuse to stack on detached
-// mounts (before 6.15 or so) get them attached in a mount namespace of
-// their own for the moment.
+// their place in /proc/self/fd. Such kernels refuse to stack on detached mounts, which all mapped layers are: those are
+// attached in a mount namespace of their own for the moment.
 func MountOverlay(o OverlayOptions) (*os.File, error) {
 	lowers := make([]*os.File, 0, len(o.Lowers)+1)
 	defer func() {
@@ -172,14 +178,16 @@ func MountOverlay(o OverlayOptions) (*os.File, error) {
 	if o.Top != "" {
 		paths = append([]string{o.Top}, paths...)
 	}
+	detached := o.Top != "" || o.IDMap >= 0
 	for i, path := range paths {
 		var f *os.File
 		var err error
-		if o.Top != "" && i == 0 {
+		switch {
+		case o.Top != "" && i == 0:
 			f, err = Bind(unix.AT_FDCWD, path, BindOptions{IDMap: -1})
-		} else if o.IDMap >= 0 {
+		case detached:
 			f, err = Bind(unix.AT_FDCWD, path, BindOptions{IDMap: o.IDMap})
-		} else {
+		default:
 			f, err = openPath(path)
 		}
 		if err != nil {
@@ -187,43 +195,35 @@ func MountOverlay(o OverlayOptions) (*os.File, error) {
 		}
 		lowers = append(lowers, f)
 	}
-	m, err := mountOverlay(lowers, o, true)
-	if err == nil {
-		return m, nil
+	switch {
+	case overlayTakesFDs():
+		return mountOverlay(o, lowers, nil)
+	case detached:
+		return mountOverlayAttached(o, lowers)
 	}
-	if m, err := mountOverlay(lowers, o, false); err == nil {
-		return m, nil
-	}
-	if o.IDMap >= 0 {
-		if m, attachedErr := mountOverlayAttached(lowers, o); attachedErr == nil {
-			return m, nil
-		}
-	}
-	return nil, err
-}
-
-func mountOverlay(lowers []*os.File, o OverlayOptions, byFD bool) (*os.File, error) {
-	paths := make([]string, len(lowers))
+	places := make([]string, len(lowers))
 	for i, f := range lowers {
-		paths[i] = fdPath(int(f.Fd()))
+		places[i] = fdPath(int(f.Fd()))
 	}
-	return mountOverlayPaths(lowers, paths, o, byFD)
+	return mountOverlay(o, nil, places)
 }
 
-func mountOverlayPaths(lowers []*os.File, paths []string, o OverlayOptions, byFD bool) (*os.File, error) {
+// mountOverlay mounts it of layers that are given by descriptor or by path, the topmost first.
+func mountOverlay(o OverlayOptions, lowers []*os.File, paths []string) (*os.File, error) {
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open file system overlay: %w", err)
 	}
 	defer unix.Close(fs)
-	if byFD {
-		for _, f := range lowers {
-			if err := unix.FsconfigSetFd(fs, "lowerdir+", int(f.Fd())); err != nil {
-				return nil, fmt.Errorf("overlay: add layer: %w%s", err, mountLog(fs))
-			}
+	for _, f := range lowers {
+		if err := unix.FsconfigSetFd(fs, "lowerdir+", int(f.Fd())); err != nil {
+			return nil, fmt.Errorf("overlay: add layer: %w%s", err, mountLog(fs))
 		}
-	} else if err := unix.FsconfigSetString(fs, "lowerdir", strings.Join(paths, ":")); err != nil {
-		return nil, fmt.Errorf("overlay: set layers: %w%s", err, mountLog(fs))
+	}
+	if len(paths) > 0 {
+		if err := unix.FsconfigSetString(fs, "lowerdir", strings.Join(paths, ":")); err != nil {
+			return nil, fmt.Errorf("overlay: set layers: %w%s", err, mountLog(fs))
+		}
 	}
 	if o.Upper != "" {
 		for _, kv := range [][2]string{{"upperdir", o.Upper}, {"workdir", o.Work}} {
@@ -237,7 +237,7 @@ func mountOverlayPaths(lowers []*os.File, paths []string, o OverlayOptions, byFD
 
 // mountOverlayAttached attaches the lower layers on a tmpfs in a mount
 // namespace that ends with the thread it was made on.
-func mountOverlayAttached(lowers []*os.File, o OverlayOptions) (*os.File, error) {
+func mountOverlayAttached(o OverlayOptions, lowers []*os.File) (*os.File, error) {
 	var m *os.File
 	err := inMountNamespace(func() error {
 		tmp, err := MountFS("tmpfs", nil, 0)
@@ -259,7 +259,7 @@ func mountOverlayAttached(lowers []*os.File, o OverlayOptions) (*os.File, error)
 			}
 			paths[i] = "/proc/self/fdinfo/" + name
 		}
-		m, err = mountOverlayPaths(lowers, paths, o, false)
+		m, err = mountOverlay(o, nil, paths)
 		return err
 	})
 	return m, err

@@ -11,7 +11,7 @@ import (
 )
 
 // TestOverlayWays mounts an overlay over idmapped layers in each of the ways that kernels of
-// different age take.
+// different age take, and in the one that MountOverlay chooses for this kernel.
 func TestOverlayWays(t *testing.T) {
 	need.Root(t)
 	user, _, err := NewNamespaces(IDMap{UIDs: []IDRange{{0, 1_600_000_000, 65536}}, GIDs: []IDRange{{0, 1_600_000_000, 65536}}}, false)
@@ -19,11 +19,14 @@ func TestOverlayWays(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer user.Close()
-	for name, mount := range map[string]func([]*os.File, OverlayOptions) (*os.File, error){
-		"by descriptor": func(l []*os.File, o OverlayOptions) (*os.File, error) { return mountOverlay(l, o, true) },
-		"by path":       func(l []*os.File, o OverlayOptions) (*os.File, error) { return mountOverlay(l, o, false) },
-		"attached":      mountOverlayAttached,
-	} {
+	ways := map[string]func(OverlayOptions, []*os.File) (*os.File, error){
+		"chosen":   func(o OverlayOptions, _ []*os.File) (*os.File, error) { return MountOverlay(o) },
+		"attached": mountOverlayAttached,
+	}
+	if overlayTakesFDs() {
+		ways["by descriptor"] = func(o OverlayOptions, l []*os.File) (*os.File, error) { return mountOverlay(o, l, nil) }
+	}
+	for name, mount := range ways {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			o := OverlayOptions{IDMap: int(user.Fd()), Upper: dir + "/upper", Work: dir + "/work", Attrs: AttrNoDev}
@@ -43,8 +46,9 @@ func TestOverlayWays(t *testing.T) {
 				}
 				defer f.Close()
 				lowers = append(lowers, f)
+				o.Lowers = append(o.Lowers, filepath.Join(dir, d))
 			}
-			m, err := mount(lowers, o)
+			m, err := mount(o, lowers)
 			if err != nil {
 				t.Fatal(err)
 			}
