@@ -19,6 +19,7 @@ import (
 	"novaagent/engine/runtime"
 	"novaagent/tests/leak"
 	"novaagent/tests/need"
+	"novaagent/tests/program"
 	"novaagent/tests/shim"
 )
 
@@ -96,25 +97,14 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(b []byte) (int, error) { return f(b) }
 
-// prober builds testdata/prober.
-var proberBuilt = sync.OnceValues(func() ([]byte, error) {
-	path := filepath.Join(os.TempDir(), fmt.Sprintf("nova-agent-prober-%d", os.Getpid()))
-	defer os.Remove(path)
-	cmd := exec.Command("go", "build", "-o", path, "./testdata/prober")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Run(); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
-})
+var prober = sync.OnceValues(func() ([]byte, error) { return program.Build("novaagent/engine/runtime/testdata/prober") })
 
 // addProber puts the prober into an image as /prober.
 func addProber(t testing.TB, image string) {
 	t.Helper()
-	b, err := proberBuilt()
+	b, err := prober()
 	if err != nil {
-		t.Fatalf("build the prober: %v", err)
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(image, "prober"), b, 0o755); err != nil {
 		t.Fatal(err)

@@ -3,35 +3,20 @@
 package shim
 
 import (
-	"os"
-	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
+
+	"novaagent/tests/program"
 )
 
-var built = sync.OnceValues(func() ([]byte, error) {
-	dir, err := os.MkdirTemp("", "shim")
-	if err != nil {
-		return nil, err
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "shim")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, "novaagent/engine/shim")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	cmd.Stderr = os.Stderr
-	if err := cmd.Run(); err != nil {
-		return nil, err
-	}
-	return os.ReadFile(path)
-})
+var built = sync.OnceValues(func() ([]byte, error) { return program.Build("novaagent/engine/shim") })
 
 // Program returns the shim's executable, for runtime.Options.Shim.
 func Program(t testing.TB) []byte {
 	t.Helper()
 	b, err := built()
 	if err != nil {
-		t.Fatalf("build the shim: %v", err)
+		t.Fatal(err)
 	}
 	return b
 }
