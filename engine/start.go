@@ -156,9 +156,10 @@ func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFi
 		User:      rec.Process.User,
 		OpenStdin: rec.Spec.OpenStdin,
 		// With a terminal the client's end is not the program's end of file.
-		StdinOnce: rec.Spec.StdinOnce && !rec.Spec.TTY,
-		Width:     t.width,
-		Height:    t.height,
+		StdinOnce:   rec.Spec.StdinOnce && !rec.Spec.TTY,
+		LateUnmount: len(rec.Mounts) == 0 && rec.Spec.Resources.DiskBytes == 0,
+		Width:       t.width,
+		Height:      t.height,
 	}
 	for _, a := range t.waiting {
 		b.Attach = append(b.Attach, a.client)

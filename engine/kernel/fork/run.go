@@ -64,7 +64,11 @@ type Loaded struct {
 
 // Load resolves the arguments of an encoded program. The descriptors must stay open until Run
 // has returned. The program's memory is a mapping of its own, until Free.
-func Load(b []byte, descriptors []int) (*Loaded, error) {
+func Load(b []byte, descriptors []int) (*Loaded, error) { return LoadInto(nil, b, descriptors) }
+
+// LoadInto is Load with the memory of an earlier program, from Reclaim, which is used again if it is large enough:
+// to unmap one takes longer than to run it.
+func LoadInto(memory []byte, b []byte, descriptors []int) (*Loaded, error) {
 	p, err := parse(b)
 	if err != nil {
 		return nil, err
@@ -74,13 +78,18 @@ func Load(b []byte, descriptors []int) (*Loaded, error) {
 	}
 	n := len(p.steps) / stepSize
 	callsSize := n * int(unsafe.Sizeof(call{}))
-	region, err := syscall.Mmap(-1, 0, callsSize+len(p.data)+8, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_POPULATE)
-	if err != nil {
-		return nil, err
+	region := memory
+	if size := callsSize + len(p.data) + 8; len(region) < size {
+		if region, err = syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_POPULATE); err != nil {
+			return nil, err
+		}
+		if memory != nil {
+			_ = syscall.Munmap(memory)
+		}
 	}
 	calls := unsafe.Slice((*call)(unsafe.Pointer(&region[0])), n)
-	data := region[callsSize:]
-	copy(data, p.data)
+	data := region[callsSize : callsSize+len(p.data)+8]
+	clear(data[copy(data, p.data):])
 	base := uintptr(unsafe.Pointer(&data[0]))
 	for i := range len(p.relocs) / 8 {
 		r := p.reloc(i)
@@ -105,6 +114,7 @@ func Load(b []byte, descriptors []int) (*Loaded, error) {
 	}
 	for i := range l.calls {
 		s, c := p.step(i), &l.calls[i]
+		c.cells = 0
 		c.nr, c.out, c.skip, c.skipOK, c.note, c.tolerate = uintptr(s.Nr), s.Out, s.Skip, s.SkipOK, s.Note, s.Tolerate
 		for k, a := range s.Args {
 			switch a.Kind {
@@ -169,6 +179,9 @@ func (l *Loaded) Data() []byte { return l.data }
 
 // Free gives the program's memory back. Nothing of l may be used any more.
 func (l *Loaded) Free() { syscall.Munmap(l.region) }
+
+// Reclaim takes the program's memory for LoadInto. Nothing of l may be used any more.
+func (l *Loaded) Reclaim() []byte { return l.region }
 
 // reap waits for a child that has ended or is about to.
 func reap(pid int) {
