@@ -32,11 +32,16 @@ func (e *Engine) Start(ctx context.Context, ref string) (changed bool, err error
 
 // Run is Create and Start. If the start fails the container is removed again.
 func (e *Engine) Run(ctx context.Context, spec Spec) (Container, error) {
-	c, err := e.Create(ctx, spec)
+	c, err := e.create(ctx, spec, lazy)
 	if err != nil {
 		return Container{}, err
 	}
-	if _, err := e.Start(ctx, c.ID); err != nil {
+	// The disk is waited for while the process starts.
+	err = both(
+		func() error { return e.db.Sync() },
+		func() error { _, err := e.Start(ctx, c.ID); return err },
+	)
+	if err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 		defer cancel()
 		return Container{}, errors.Join(err, e.removeIfThere(undo, c.ID))
