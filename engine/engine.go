@@ -137,6 +137,9 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 	if e.lock, err = kernel.LockFile(filepath.Join(e.opts.Root, "lock")); err != nil {
 		return fmt.Errorf("engine root %s is in use: %w", e.opts.Root, err)
 	}
+	if err := e.makeSkeleton(); err != nil {
+		return err
+	}
 	if e.bootID, err = kernel.BootID(); err != nil {
 		return err
 	}
