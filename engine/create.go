@@ -153,14 +153,34 @@ func newTracked(rec *Container) *tracked {
 // build does what purge undoes. The caller holds t's lock.
 func (e *Engine) build(ctx context.Context, t *tracked, w writing) error {
 	rec := *e.record(t)
+	var s *spare
+	if !rec.Spec.Security.HostUserns {
+		s = e.takeSpare()
+	}
 	err := e.db.UpdateLazy(func(tx *store.Tx) (err error) {
-		if !rec.Spec.Security.HostUserns {
-			if rec.IDs, err = tx.AllocateRange(rec.ID); err != nil {
-				return err
-			}
+		switch {
+		case rec.Spec.Security.HostUserns:
+		case s != nil:
+			rec.IDs, err = tx.AllocateReserved(rec.ID, s.ids)
+		default:
+			rec.IDs, err = tx.AllocateRange(rec.ID)
+		}
+		if err != nil {
+			return err
 		}
 		return tx.Put(kindContainer, rec.ID, &rec)
 	})
+	switch {
+	case s == nil:
+	case err != nil || rec.IDs != s.ids:
+		e.drop(s)
+	default:
+		t.spare = s
+		defer func() {
+			s.close()
+			t.spare = nil
+		}()
+	}
 	if err != nil {
 		return err
 	}

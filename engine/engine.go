@@ -69,6 +69,8 @@ type Engine struct {
 	// volumeLocks come after a container's lock; two are never held together.
 	volumeLocks keyedLocks
 
+	spares chan *spare // takes one that is ready
+
 	mu         sync.RWMutex
 	containers map[string]*tracked
 	names      map[string]string // name to ID, those being created included
@@ -98,6 +100,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	e := &Engine{
 		opts: o, log: o.Logger, cgroup: o.CgroupParent,
 		events:     newEventLog(),
+		spares:     make(chan *spare),
 		containers: map[string]*tracked{},
 		names:      map[string]string{},
 		execs:      map[string]*execution{},
@@ -118,6 +121,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	if err := e.reconcile(ctx); err != nil {
 		return nil, err
 	}
+	e.spawn("spare", "", e.keepSpare)
 	return e, nil
 }
 
