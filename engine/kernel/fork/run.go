@@ -28,6 +28,15 @@ func runtime_AfterFork()
 //go:linkname runtime_AfterForkInChild syscall.runtime_AfterForkInChild
 func runtime_AfterForkInChild()
 
+// A goroutine between these two counts as one in a system call: the runtime neither waits for it nor
+// watches it. gVisor links to them, too.
+//
+//go:linkname entersyscall runtime.entersyscall
+func entersyscall()
+
+//go:linkname exitsyscall runtime.exitsyscall
+func exitsyscall()
+
 const maxNotes = 32
 
 // call is a step with its arguments resolved. It holds addresses as integers, never
@@ -141,8 +150,7 @@ func LoadInto(memory []byte, b []byte, descriptors []int) (*Loaded, error) {
 // Result.PID is set, is the caller's child, to be waited for; a child that ended has
 // been waited for already.
 //
-// The calling thread's signals are blocked and the garbage collector waits
-// meanwhile.
+// The calling thread's signals are blocked meanwhile.
 func (l *Loaded) Run() Result {
 	syscall.ForkLock.Lock()
 	l.res.failed = None
@@ -196,15 +204,21 @@ func reap(pid int) {
 // run forks; the parent returns at once, so that nothing of this frame is used
 // after the child has run on it.
 //
+// To the runtime all of it is one system call: else its monitor would wake up every 20 us for as long as the
+// child takes, on the processor that the child may need, and other goroutines would lack one. Nothing
+// between entersyscall and exitsyscall may split the stack.
+//
 //go:noinline
 //go:norace
 func run(l *Loaded) (pid, errno uintptr) {
 	calls, n := unsafe.SliceData(l.calls), len(l.calls)
 	data, res := unsafe.Pointer(unsafe.SliceData(l.data)), l.res
 	trap, a1, a2 := l.trap, l.a1, l.a2
+	entersyscall()
 	runtime_BeforeFork()
 	pid, errno = forkAndExecute(trap, a1, a2, calls, n, data, res)
 	runtime_AfterFork()
+	exitsyscall()
 	return pid, errno
 }
 
