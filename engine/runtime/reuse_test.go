@@ -34,6 +34,10 @@ func TestOneShimServesContainersInTurn(t *testing.T) {
 			t.Fatal(err)
 		}
 		shim := parentOf(t, task.PID())
+		// The answer tells that the start is behind the shim.
+		if err := task.CloseStdin(context30(t)); err != nil {
+			t.Fatal(err)
+		}
 		now := descriptors(t, shim)
 		var out buffer
 		e, err := task.Exec(context30(t), runtime.ExecSpec{ID: "e", Args: []string{"echo", "exec", strconv.Itoa(i)}}, runtime.Streams{Stdout: &out})
