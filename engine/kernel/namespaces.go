@@ -57,6 +57,9 @@ func PinNamespaces(dir string, user, net *os.File) error {
 
 // RemoveNamespaces removes the pins and dir. Nil means that they aren't there.
 func RemoveNamespaces(dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	for _, name := range []string{"net", "user"} {
 		path := filepath.Join(dir, name)
 		if err := Unmount(path); err != nil {
