@@ -89,6 +89,9 @@ func crashChild() int {
 		return 1
 	}
 	die("ready", "")
+	if err := e.Close(); err != nil { // some steps come when nobody waits
+		fmt.Fprintln(os.Stderr, err)
+	}
 	return 2
 }
 
@@ -128,13 +131,15 @@ func TestCrashAtEachStep(t *testing.T) {
 			} else if op == "volume" {
 				op = "create"
 			}
-			ops := map[string]string{"create": "create", "start": "create,start", "remove": "create,start,remove"}[op]
+			ops := map[string]string{
+				"create": "create", "start": "create,start", "remove": "create,start,remove", "trash": "create,start,remove",
+			}[op]
 			crash(t, root, ops, step)
 			e := open(t, options(t, root))
 			ctx := testContext(t)
 			c, err := e.Inspect(crashName)
 			switch {
-			case op == "create" && step != "create.done", op == "remove":
+			case op == "create" && step != "create.done", op == "remove", op == "trash":
 				if !errors.Is(err, errdefs.ErrNotFound) {
 					t.Errorf("the container is %s, %v", c.State, err)
 				}

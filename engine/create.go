@@ -11,6 +11,7 @@ import (
 
 	"novaagent/engine/errdefs"
 	"novaagent/engine/image"
+	"novaagent/engine/kernel"
 	"novaagent/engine/network"
 	"novaagent/engine/store"
 )
@@ -19,7 +20,8 @@ import (
 var Steps = []string{
 	"create.recorded", "create.files", "create.namespaces", "create.network", "create.volumes", "create.done",
 	"start.prepared", "start.process", "start.done",
-	"remove.recorded", "remove.process", "remove.network", "remove.namespaces", "remove.files", "remove.volumes", "remove.done",
+	"remove.recorded", "remove.process", "remove.network", "remove.files", "remove.volumes", "remove.done",
+	"trash.files", "trash.namespaces",
 	"volume.files", "volume.recorded", "volume.forgotten",
 }
 
@@ -33,6 +35,11 @@ const undoTimeout = time.Minute
 // ErrConflict: the name or ID is taken. ErrExhausted: no id range is left, or no address in
 // the bridge network. On an error nothing is left behind.
 func (e *Engine) Create(ctx context.Context, spec Spec) (Container, error) {
+	return e.create(ctx, spec, synced)
+}
+
+// create is Create; w is how durable the container is when it returns.
+func (e *Engine) create(ctx context.Context, spec Spec, w writing) (Container, error) {
 	rec, err := e.plan(spec)
 	if err != nil {
 		return Container{}, err
@@ -46,7 +53,7 @@ func (e *Engine) Create(ctx context.Context, spec Spec) (Container, error) {
 	if err != nil {
 		return Container{}, err
 	}
-	if err := e.build(ctx, t); err != nil {
+	if err := e.build(ctx, t, w); err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 		defer cancel()
 		return Container{}, errors.Join(fmt.Errorf("create container %s: %w", e.record(t).Spec.Name, err), e.purge(undo, t))
@@ -144,22 +151,46 @@ func newTracked(rec *Container) *tracked {
 }
 
 // build does what purge undoes. The caller holds t's lock.
-func (e *Engine) build(ctx context.Context, t *tracked) error {
+func (e *Engine) build(ctx context.Context, t *tracked, w writing) error {
 	rec := *e.record(t)
+	var s *spare
+	if !rec.Spec.Security.HostUserns {
+		s = e.takeSpare()
+	}
 	err := e.db.UpdateLazy(func(tx *store.Tx) (err error) {
-		if !rec.Spec.Security.HostUserns {
-			if rec.IDs, err = tx.AllocateRange(rec.ID); err != nil {
-				return err
-			}
+		switch {
+		case rec.Spec.Security.HostUserns:
+		case s != nil:
+			rec.IDs, err = tx.AllocateReserved(rec.ID, s.ids)
+		default:
+			rec.IDs, err = tx.AllocateRange(rec.ID)
+		}
+		if err != nil {
+			return err
 		}
 		return tx.Put(kindContainer, rec.ID, &rec)
 	})
+	switch {
+	case s == nil:
+	case err != nil || rec.IDs != s.ids:
+		e.drop(s)
+	default:
+		t.spare = s
+		defer func() {
+			s.close()
+			t.spare = nil
+		}()
+	}
 	if err != nil {
 		return err
 	}
 	t.traces = false
 	e.show(t, &rec)
 	e.step("create.recorded", rec.ID)
+	// An earlier container of that ID may be gone but for these; see emptyTrash.
+	if err := kernel.RemoveNamespaces(e.nsDir(rec.ID)); err != nil {
+		return err
+	}
 	if rec.ImageDigest != "" {
 		if err := e.images.Use(digestOf(rec.ImageDigest), rec.ID); err != nil {
 			return err
@@ -172,8 +203,8 @@ func (e *Engine) build(ctx context.Context, t *tracked) error {
 		return err
 	}
 	e.step("create.volumes", rec.ID)
-	// Synced: from here on the caller may count on it.
-	if err := e.move(t, Created, synced, nil); err != nil {
+	// If w is synced the caller may count on it from here on.
+	if err := e.move(t, Created, w, nil); err != nil {
 		return err
 	}
 	e.step("create.done", rec.ID)

@@ -69,6 +69,8 @@ type Engine struct {
 	// volumeLocks come after a container's lock; two are never held together.
 	volumeLocks keyedLocks
 
+	spares chan *spare // takes one that is ready
+
 	mu         sync.RWMutex
 	containers map[string]*tracked
 	names      map[string]string // name to ID, those being created included
@@ -98,6 +100,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	e := &Engine{
 		opts: o, log: o.Logger, cgroup: o.CgroupParent,
 		events:     newEventLog(),
+		spares:     make(chan *spare),
 		containers: map[string]*tracked{},
 		names:      map[string]string{},
 		execs:      map[string]*execution{},
@@ -118,6 +121,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	if err := e.reconcile(ctx); err != nil {
 		return nil, err
 	}
+	e.spawn("spare", "", e.keepSpare)
 	return e, nil
 }
 
@@ -136,6 +140,9 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 	}
 	if e.lock, err = kernel.LockFile(filepath.Join(e.opts.Root, "lock")); err != nil {
 		return fmt.Errorf("engine root %s is in use: %w", e.opts.Root, err)
+	}
+	if err := e.makeSkeleton(); err != nil {
+		return err
 	}
 	if e.bootID, err = kernel.BootID(); err != nil {
 		return err

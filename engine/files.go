@@ -310,7 +310,7 @@ func (e *Engine) openTree(ctx context.Context, t *tracked, want view) (*kernel.T
 		ReadOnly: rec.Spec.Security.ReadonlyRootfs,
 	}
 	if want == imageAlone {
-		tree.Rootfs.Upper, tree.Rootfs.Work = "", ""
+		tree.Rootfs = runtime.Rootfs{Lowers: lowers}
 		if len(lowers) == 1 { // no overlay has one layer only
 			tree.Path, tree.Rootfs.Lowers = lowers[0], nil
 		}

@@ -184,7 +184,7 @@ func TestPauseStopsTime(t *testing.T) {
 func TestStartTwiceAndAgain(t *testing.T) {
 	e := newEngine(t)
 	ctx := testContext(t)
-	c := mustRun(t, e, spec(t, "echo run >> /count; cat /count; read x"))
+	c := mustRun(t, e, spec(t, "echo run >> /count; cat /count; exec sleep 1000"))
 	waitLog(t, e, c.ID, "run\n")
 	if changed, err := e.Start(ctx, c.ID); err != nil || changed {
 		t.Errorf("started twice: %v, %v", changed, err)

@@ -28,7 +28,7 @@ func (e *Engine) prepare(ctx context.Context, t *tracked, fresh bool) error {
 			e.step("create.files", t.id)
 			return nil
 		},
-		func() error { return e.prepareNetwork(ctx, rec) },
+		func() error { return e.prepareNetwork(ctx, t) },
 	)
 	if err != nil {
 		return err
@@ -59,12 +59,17 @@ func guarded(f func() error) (err error) {
 }
 
 // prepareNetwork makes the namespaces and plugs the endpoints.
-func (e *Engine) prepareNetwork(ctx context.Context, rec *Container) error {
+func (e *Engine) prepareNetwork(ctx context.Context, t *tracked) error {
+	rec := e.record(t)
 	dir := e.nsDir(rec.ID)
+	ready := t.spare != nil
 	switch {
+	case ready:
+		if err := kernel.PinNamespaces(dir, t.spare.user, t.spare.net); err != nil {
+			return err
+		}
 	case !rec.IDs.IsZero():
-		r := []kernel.IDRange{{Container: 0, Host: rec.IDs.Start, Size: rec.IDs.Size}}
-		if err := kernel.CreateNamespaces(dir, kernel.IDMap{UIDs: r, GIDs: r}); err != nil {
+		if err := kernel.CreateNamespaces(dir, idMap(rec.IDs)); err != nil {
 			return fmt.Errorf("namespaces: %w", err)
 		}
 	case rec.Spec.NetworkMode != NetworkHost:
@@ -79,10 +84,11 @@ func (e *Engine) prepareNetwork(ctx context.Context, rec *Container) error {
 	}
 	e.step("create.namespaces", rec.ID)
 	var err error
-	if path := filepath.Join(dir, "net"); len(rec.Spec.Endpoints) == 0 {
-		err = kernel.LoopbackUp(path)
-	} else {
+	switch path := filepath.Join(dir, "net"); {
+	case len(rec.Spec.Endpoints) > 0:
 		err = e.network.Plug(ctx, path, rec.Spec.Endpoints)
+	case !ready:
+		err = kernel.LoopbackUp(path)
 	}
 	if err == nil && rec.Spec.NetworkMode == NetworkBridge {
 		err = e.openBridge(ctx)

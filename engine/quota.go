@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"novaagent/engine/errdefs"
 	"novaagent/engine/kernel"
@@ -37,7 +38,7 @@ func (e *Engine) rootfs(rec *Container, lowers []string) runtime.Rootfs {
 	if rec.Spec.Resources.DiskBytes > 0 {
 		layer = diskDir(layer)
 	}
-	return runtime.Rootfs{Lowers: lowers, Upper: filepath.Join(layer, "upper"), Work: filepath.Join(layer, "work")}
+	return runtime.Rootfs{Lowers: append(slices.Clip(lowers), e.skeletonDir()), Upper: filepath.Join(layer, "upper"), Work: filepath.Join(layer, "work")}
 }
 
 // prepareQuota makes disk/ a directory that holds no more than the container may write, with

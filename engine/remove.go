@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"novaagent/engine/errdefs"
-	"novaagent/engine/kernel"
 	"novaagent/engine/store"
 )
 
@@ -48,11 +47,20 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 		return err
 	}
 	e.step("remove.recorded", t.id)
-	if err := e.purge(ctx, t); err != nil {
+	// Once that is on the disk a power cut does not bring the container back: the next engine
+	// would complete the removal. So the disk is waited for meanwhile.
+	durable := make(chan error, 1)
+	go func() { durable <- e.db.Sync() }()
+	err = e.purge(ctx, t)
+	durableErr := <-durable
+	if err != nil {
 		err = fmt.Errorf("remove container %s: %w", rec.Spec.Name, err)
 		return errors.Join(err, e.amend(t, lazy, func(c *Container) { c.Error = err.Error() }))
 	}
 	e.emit(t, ActionDestroy, nil)
+	if durableErr != nil {
+		return fmt.Errorf("remove container %s: %w", rec.Spec.Name, durableErr)
+	}
 	return nil
 }
 
@@ -81,7 +89,7 @@ func (e *Engine) endNow(ctx context.Context, t *tracked) error {
 }
 
 // purge undoes build, however far it came. The caller holds t's lock. Nil means
-// that nothing of the container is left.
+// that nothing of the container is left, but for what emptyTrash deletes.
 func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	rec := e.record(t)
 	e.dropWaiting(t)
@@ -105,7 +113,7 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	}
 	e.step("remove.volumes", t.id)
 	// Its id range stays taken until the files are gone.
-	if err := store.Delete(e.db, kindContainer, t.id); err != nil {
+	if err := store.DeleteLazy(e.db, kindContainer, t.id); err != nil {
 		return err
 	}
 	e.emptyTrash(t.id)
@@ -152,10 +160,6 @@ func (e *Engine) purgeNetwork(ctx context.Context, rec *Container) error {
 		}
 	}
 	e.step("remove.network", rec.ID)
-	if err := kernel.RemoveNamespaces(e.nsDir(rec.ID)); err != nil {
-		return fmt.Errorf("namespaces: %w", err)
-	}
-	e.step("remove.namespaces", rec.ID)
 	return nil
 }
 

@@ -32,11 +32,16 @@ func (e *Engine) Start(ctx context.Context, ref string) (changed bool, err error
 
 // Run is Create and Start. If the start fails the container is removed again.
 func (e *Engine) Run(ctx context.Context, spec Spec) (Container, error) {
-	c, err := e.Create(ctx, spec)
+	c, err := e.create(ctx, spec, lazy)
 	if err != nil {
 		return Container{}, err
 	}
-	if _, err := e.Start(ctx, c.ID); err != nil {
+	// The disk is waited for while the process starts.
+	err = both(
+		func() error { return e.db.Sync() },
+		func() error { _, err := e.Start(ctx, c.ID); return err },
+	)
+	if err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 		defer cancel()
 		return Container{}, errors.Join(err, e.removeIfThere(undo, c.ID))
@@ -156,9 +161,10 @@ func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFi
 		User:      rec.Process.User,
 		OpenStdin: rec.Spec.OpenStdin,
 		// With a terminal the client's end is not the program's end of file.
-		StdinOnce: rec.Spec.StdinOnce && !rec.Spec.TTY,
-		Width:     t.width,
-		Height:    t.height,
+		StdinOnce:   rec.Spec.StdinOnce && !rec.Spec.TTY,
+		LateUnmount: len(rec.Mounts) == 0 && rec.Spec.Resources.DiskBytes == 0,
+		Width:       t.width,
+		Height:      t.height,
 	}
 	for _, a := range t.waiting {
 		b.Attach = append(b.Attach, a.client)

@@ -20,6 +20,7 @@ type tracked struct {
 	// The container's lock guards these.
 	task    *runtime.Task // of the running process
 	waiting []*Attachment // clients that attached before the start
+	spare   *spare        // its namespaces, until they are pinned
 	// prepared: prepare went through in this process, so all is there for a start.
 	prepared bool
 	// traces says that the runtime may have something of it left.

@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"novaagent/engine/kernel"
 	"novaagent/engine/store"
 )
 
 // Files of removed containers are renamed to the trash and deleted in the background: a
-// million of them may take minutes. A container's id range is given back after that, since
-// its files have ids of it.
+// million of them may take minutes. The namespaces go with them: to unmount a pin waits for an RCU
+// grace period. A container's id range is given back after that, since
+// its files and its user namespace have ids of it; until then it tells the next engine that something is left.
 
 // trashGrace is how long Close waits for it.
 const trashGrace = 5 * time.Second
@@ -33,7 +35,7 @@ func (e *Engine) discard(dir, id string) error {
 	return os.RemoveAll(dir)
 }
 
-// emptyTrash deletes what is in the trash of a container, and then frees its id range.
+// emptyTrash deletes what is in the trash of a container and its namespaces, and then frees its id range.
 func (e *Engine) emptyTrash(id string) {
 	e.spawn("trash", id, func(closing context.Context) {
 		// Close lets it come to its end, if that is near.
@@ -50,12 +52,18 @@ func (e *Engine) emptyTrash(id string) {
 			e.log.Error("deleting the files of a removed container", "container_id", id, "error", err)
 			return
 		}
+		e.step("trash.files", id)
 		e.mu.RLock()
 		again := e.containers[id] != nil
 		e.mu.RUnlock()
 		if again {
 			return
 		}
+		if err := kernel.RemoveNamespaces(e.nsDir(id)); err != nil {
+			e.log.Error("removing the namespaces of a removed container", "container_id", id, "error", err)
+			return
+		}
+		e.step("trash.namespaces", id)
 		if err := e.db.UpdateLazy(func(tx *store.Tx) error { return tx.ReleaseRange(id) }); err != nil {
 			e.log.Error("freeing the id range of a removed container", "container_id", id, "error", err)
 		}

@@ -154,6 +154,9 @@ type OverlayOptions struct {
 	Top string
 	// Attrs are attributes of the mount.
 	Attrs uint64
+	// Close, if set, closes a file that is not needed any more. To close a mount that is attached nowhere
+	// takes an RCU grace period, 0.2 ms and under load several.
+	Close func(*os.File)
 }
 
 // overlayTakesFDs tells whether this kernel takes layers by descriptor.
@@ -171,7 +174,11 @@ func MountOverlay(o OverlayOptions) (*os.File, error) {
 	lowers := make([]*os.File, 0, len(o.Lowers)+1)
 	defer func() {
 		for _, f := range lowers {
-			f.Close()
+			if o.Close != nil {
+				o.Close(f)
+			} else {
+				f.Close()
+			}
 		}
 	}()
 	paths := o.Lowers

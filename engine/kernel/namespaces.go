@@ -34,13 +34,19 @@ func CreateNamespaces(dir string, m IDMap) error {
 	if err := RemoveNamespaces(dir); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("namespaces: %w", err)
-	}
 	user, net, err := NewNamespaces(m, true)
+	if err != nil {
+		return fmt.Errorf("namespaces %s: %w", dir, err)
+	}
+	defer user.Close()
+	defer net.Close()
+	return PinNamespaces(dir, user, net)
+}
+
+// PinNamespaces pins namespaces as CreateNamespaces does. Nothing must be pinned in dir.
+func PinNamespaces(dir string, user, net *os.File) error {
+	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
-		defer user.Close()
-		defer net.Close()
 		err = errors.Join(pin(user, dir+"/user"), pin(net, dir+"/net"))
 	}
 	if err != nil {
@@ -51,6 +57,9 @@ func CreateNamespaces(dir string, m IDMap) error {
 
 // RemoveNamespaces removes the pins and dir. Nil means that they aren't there.
 func RemoveNamespaces(dir string) error {
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
 	for _, name := range []string{"net", "user"} {
 		path := filepath.Join(dir, name)
 		if err := Unmount(path); err != nil {

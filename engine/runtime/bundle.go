@@ -35,6 +35,10 @@ type Bundle struct {
 	// Width and Height are the terminal's first size in characters; 0 leaves it unset.
 	// Spec.Process.ConsoleSize is used if they are 0.
 	Width, Height uint16
+	// LateUnmount lets the container's mounts go after its exit has been told, which is then told
+	// several milliseconds earlier. A Start of the same ID waits for it. For a container without
+	// mounts of the user's: whoever has waited for the exit may want to unmount the source of one.
+	LateUnmount bool
 	// IgnoreCgroups runs the container in the shims' cgroup (for tests and build steps
 	// that do not want limits).
 	IgnoreCgroups bool

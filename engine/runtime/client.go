@@ -202,11 +202,13 @@ type client struct {
 	*conn
 	// child is the shim's pid if it is a child of this process, to be reaped; guarded by queue.
 	child int
+	// lives is how many containers the shim has had before.
+	lives int
 
 	done chan struct{} // closed once the connection has ended
 
 	queue   sync.Mutex
-	waiting []chan message // guarded by queue: who waits for the next replies
+	waiting []chan message // guarded by queue: who waits for the next replies; nil for that to Reset
 	ended   bool           // guarded by queue
 }
 
@@ -226,23 +228,27 @@ func newClient(f *os.File) (*client, error) {
 func clientOf(c *conn) *client { return &client{conn: c, done: make(chan struct{})} }
 
 // serve reads replies and events until the connection ends. onExit is called for
-// the end of the container's process.
-func (c *client) serve(onExit func(wire.Exit)) {
+// the end of the container's process. It returns the shim if that is idle again, else nil.
+func (c *client) serve(onExit func(wire.Exit)) (idle *client) {
 	defer func() {
 		c.queue.Lock()
 		c.ended = true
 		for _, w := range c.waiting {
-			close(w)
+			if w != nil {
+				close(w)
+			}
 		}
 		c.waiting = nil
 		c.queue.Unlock()
-		c.net.Close()
+		if idle == nil {
+			c.net.Close()
+		}
 		close(c.done)
 	}()
 	for {
 		m, err := c.receive(nil)
 		if err != nil {
-			return
+			return nil
 		}
 		if m.Type == wire.Exited {
 			if e, err := wire.ParseExit(m.payload); err == nil {
@@ -251,14 +257,20 @@ func (c *client) serve(onExit func(wire.Exit)) {
 			continue
 		}
 		c.queue.Lock()
+		expected := len(c.waiting) > 0
 		var w chan message
-		if len(c.waiting) > 0 {
+		if expected {
 			w, c.waiting = c.waiting[0], c.waiting[1:]
+		}
+		if expected && w == nil && doneError(m) == nil {
+			// Whoever still knows this client must not talk to the next container's shim.
+			idle = &client{conn: c.conn, child: c.child, lives: c.lives + 1, done: make(chan struct{})}
+			c.child, c.ended = 0, true
 		}
 		c.queue.Unlock()
 		if w == nil {
 			m.close()
-			return
+			return idle
 		}
 		w <- m // has room for one
 	}
@@ -296,12 +308,26 @@ func (c *client) call(ctx context.Context, t wire.Type, payload []byte, fds ...i
 	}
 }
 
-// dismiss tells the shim to end, without waiting for it.
+// maxLives is how many containers one shim serves. Its garbage collector is off, and a
+// fresh one has the least memory.
+const maxLives = 64
+
+// dismiss tells the shim to end or, if it is a child of this process, to become idle, without waiting for it.
 func (c *client) dismiss() {
 	c.queue.Lock()
 	defer c.queue.Unlock()
-	c.waiting = append(c.waiting, make(chan message, 1))
-	if err := c.send(wire.Quit, 0, nil); err != nil {
+	if c.ended {
+		return
+	}
+	var err error
+	if c.child != 0 && c.lives+1 < maxLives {
+		c.waiting = append(c.waiting, nil)
+		err = c.send(wire.Reset, 0, nil)
+	} else {
+		c.waiting = append(c.waiting, make(chan message, 1))
+		err = c.send(wire.Quit, 0, nil)
+	}
+	if err != nil {
 		c.net.Close() // it has ended already
 	}
 }

@@ -69,7 +69,7 @@ func (t Tree) Open() (*kernel.Tree, error) {
 		l.ns.user = user
 		opened = append(opened, user)
 	}
-	root, err := openRootfs(Bundle{Rootfs: t.Rootfs}, l.spec, l.ns)
+	root, err := openRootfs(Bundle{Rootfs: t.Rootfs}, l.spec, l.ns, nil)
 	if err != nil {
 		return nil, err
 	}

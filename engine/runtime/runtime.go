@@ -50,13 +50,16 @@ type Runtime struct {
 	lastCapability int
 	// masked are the paths that patterns in masked paths stand for on this host.
 	masked sync.Map
-	// serving are the goroutines that listen to a shim, and reap it.
+	// serving are the goroutines that listen to a shim, and reap it, or close a mount.
 	serving sync.WaitGroup
 
 	mu      sync.Mutex
 	tasks   map[string]*Task           // guarded by mu
 	filters map[uint64]*seccomp.Filter // guarded by mu: the default profile by bounding set
 	closed  bool                       // guarded by mu
+	// unmounting are the IDs of deleted containers whose shim has not answered yet: it may hold their
+	// mounts. The channel is closed when it has. Guarded by mu.
+	unmounting map[string]<-chan struct{}
 }
 
 // New prepares RunDir and the cgroups and starts the warm shims.
@@ -64,7 +67,7 @@ func New(o Options) (*Runtime, error) {
 	r := &Runtime{
 		runDir: o.RunDir, log: o.Logger,
 		mayRaiseLimits: kernel.HasCapability(kernel.CapSysResource), lastCapability: kernel.LastCapability(),
-		tasks: map[string]*Task{}, filters: map[uint64]*seccomp.Filter{},
+		tasks: map[string]*Task{}, filters: map[uint64]*seccomp.Filter{}, unmounting: map[string]<-chan struct{}{},
 	}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)

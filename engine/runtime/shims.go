@@ -23,8 +23,9 @@ import (
 const shimsCgroup = "shims"
 
 // shimEnv tunes the shim's Go runtime: no collection until the heap is near the
-// limit, which a shim reaches only after very many execs.
-var shimEnv = []string{"GOGC=off", "GOMEMLIMIT=6MiB", "GOMAXPROCS=2", "GOTRACEBACK=none"}
+// limit, which a shim reaches only after very many execs. With more than one processor to give away the
+// runtime's monitor looks every 20 us, for 10 ms, whether to take one from who waits in a system call.
+var shimEnv = []string{"GOGC=off", "GOMEMLIMIT=6MiB", "GOMAXPROCS=1", "GOTRACEBACK=none"}
 
 // firstFD is above the descriptors that a shim is started with: those replace the agent's of
 // the same numbers before the program, which is named by its descriptor, is executed.
@@ -41,13 +42,17 @@ type shimPool struct {
 	cgroups []string // directories
 	log     *slog.Logger
 
+	// idle are those that wait for a container, warm of them at least.
 	idle chan *client
-	stop context.CancelFunc
-	done sync.WaitGroup
+	warm int
+	// taken is told of each that is taken.
+	taken chan struct{}
+	stop  context.CancelFunc
+	done  sync.WaitGroup
 }
 
 func newShimPool(dir string, program []byte, h *hierarchies, warm int, log *slog.Logger) (*shimPool, error) {
-	p := &shimPool{log: log, idle: make(chan *client, warm)}
+	p := &shimPool{log: log, idle: make(chan *client, keptShims*warm), warm: warm, taken: make(chan struct{}, 1)}
 	var err error
 	if p.cgroups, err = h.makeShims(); err != nil {
 		return nil, err
@@ -114,25 +119,61 @@ func extractShim(dir string, program []byte) (*os.File, error) {
 	return kernel.Duplicate(f, firstFD)
 }
 
-// fill keeps idle full.
+const (
+	// keptShims is how many times the number of warm shims are kept when they have served.
+	keptShims = 4
+	// fillDelay is how long a missing shim may take to come back from its container before another is
+	// started. A new one costs as much CPU as a short container's life, which would be slowed down by it.
+	fillDelay = 100 * time.Millisecond
+)
+
+// fill keeps warm shims idle.
 func (p *shimPool) fill(ctx context.Context) {
 	for {
-		c, err := p.spawn()
-		if err != nil {
-			p.log.ErrorContext(ctx, "cannot start a shim", "error", err)
-			select {
-			case <-ctx.Done():
+		var delay <-chan time.Time // for ever
+		switch n := len(p.idle); {
+		case n == 0:
+			if !p.add(ctx) {
 				return
-			case <-time.After(time.Second):
 			}
 			continue
+		case n < p.warm:
+			delay = time.After(fillDelay)
 		}
 		select {
-		case p.idle <- c:
+		case <-p.taken:
+		case <-delay:
+			if len(p.idle) < p.warm && !p.add(ctx) {
+				return
+			}
 		case <-ctx.Done():
-			c.end()
 			return
 		}
+	}
+}
+
+// add starts a shim. It returns false if ctx ends.
+func (p *shimPool) add(ctx context.Context) bool {
+	c, err := p.spawn()
+	if err == nil {
+		p.put(c)
+		return ctx.Err() == nil
+	}
+	p.log.ErrorContext(ctx, "cannot start a shim", "error", err)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(time.Second):
+		return true
+	}
+}
+
+// put takes in an idle shim, or lets it go if there are enough.
+func (p *shimPool) put(c *client) {
+	select {
+	case p.idle <- c:
+	default:
+		c.end()
 	}
 }
 
@@ -141,6 +182,10 @@ func (p *shimPool) take(ctx context.Context) (*client, error) {
 	for {
 		select {
 		case c := <-p.idle:
+			select {
+			case p.taken <- struct{}{}:
+			default:
+			}
 			if c.alive() {
 				return c, nil
 			}

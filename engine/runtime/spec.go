@@ -3,6 +3,7 @@ package runtime
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -19,6 +20,9 @@ const (
 	annotationSeccomp = "nova-agent.seccomp"
 	seccompDefault    = "default"
 )
+
+// devOptions are those of the default /dev; see mounter.standardDev.
+var devOptions = []string{"nosuid", "strictatime", "mode=755", "size=65536k"}
 
 // DefaultSpec is the profile of a container that nothing else is said about: all
 // namespaces its own, Docker's 14 capabilities, its masked and read-only paths and its default
@@ -41,7 +45,7 @@ func DefaultSpec() *specs.Spec {
 		Root: &specs.Root{},
 		Mounts: []specs.Mount{
 			{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
-			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: slices.Clone(devOptions)},
 			{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5", "max=1024"}},
 			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
 			{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec", "nodev"}},

@@ -38,6 +38,9 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.awaitUnmount(ctx, b.ID); err != nil {
+		return nil, err
+	}
 	dir := r.taskDir(b.ID)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		if errors.Is(err, fs.ErrExist) {
@@ -63,7 +66,7 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 		return nil, err
 	}
 	defer ns.close()
-	root, err := openRootfs(b, spec, ns)
+	root, err := openRootfs(b, spec, ns, r.closeLater)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +86,9 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 	if b.StdinOnce {
 		header.Flags |= wire.StdinOnce
 	}
+	if b.LateUnmount {
+		header.Flags |= wire.LateUnmount
+	}
 	if err := l.compileInit(cg); err != nil {
 		return nil, err
 	}
@@ -100,6 +106,22 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 		r.log.WarnContext(ctx, "container started with a restriction", "container_id", b.ID, "what", w)
 	}
 	return t, nil
+}
+
+// awaitUnmount waits until an earlier container of that ID, which has been deleted, holds no mounts any more.
+func (r *Runtime) awaitUnmount(ctx context.Context, id string) error {
+	r.mu.Lock()
+	gone := r.unmounting[id]
+	r.mu.Unlock()
+	if gone == nil {
+		return nil
+	}
+	select {
+	case <-gone:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("its mounts are not gone yet: %v: %w", ctx.Err(), errdefs.ErrUnavailable)
+	}
 }
 
 // launch hands the program to a shim and waits until the process has been executed.
@@ -272,12 +294,17 @@ func needsDeviceRules(s *specs.Spec) bool {
 	return caps == nil || !slices.Contains(caps.Bounding, "CAP_SYS_ADMIN")
 }
 
-// openRootfs mounts the root file system, detached.
-func openRootfs(b Bundle, s *specs.Spec, ns *namespaces) (*os.File, error) {
+// closeLater closes a file whose closing takes its time, while nobody waits.
+func (r *Runtime) closeLater(f *os.File) { r.serving.Go(func() { f.Close() }) }
+
+// openRootfs mounts the root file system, detached. What it has no use for afterwards is closed by closing, or at once if that
+// is nil.
+func openRootfs(b Bundle, s *specs.Spec, ns *namespaces, closing func(*os.File)) (*os.File, error) {
 	if len(b.Rootfs.Lowers) > 0 {
 		// Device nodes in a layer are of no use (/dev is a mount of its own) and must not be one's.
 		f, err := kernel.MountOverlay(kernel.OverlayOptions{
 			Lowers: b.Rootfs.Lowers, Top: b.Rootfs.Top, Upper: b.Rootfs.Upper, Work: b.Rootfs.Work, IDMap: ns.userFD(), Attrs: kernel.AttrNoDev,
+			Close: closing,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("root file system: %w", err)

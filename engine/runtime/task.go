@@ -58,7 +58,12 @@ func (t *Task) begin(c *client) {
 	t.shim = c
 	t.mu.Unlock()
 	t.r.serving.Go(func() {
-		c.serve(func(e wire.Exit) { t.end(exitFrom(e, t.rec.Cgroup)) })
+		idle := c.serve(func(e wire.Exit) { t.end(exitFrom(e, t.rec.Cgroup)) })
+		t.r.unmounted(t.rec.ID, c.done)
+		if idle != nil {
+			t.r.shims.put(idle)
+			return
+		}
 		t.shimGone(c)
 		c.reap()
 	})
@@ -342,7 +347,8 @@ func (t *Task) Delete(ctx context.Context) error {
 		err = t.rec.Cgroup.remove(ctx)
 	}
 	if c != nil {
-		// Everything is written; its end is not waited for.
+		// Everything is written; its answer is not waited for.
+		t.r.unmounts(t.rec.ID, c.done)
 		c.dismiss()
 	}
 	if err == nil {
@@ -360,6 +366,26 @@ func (t *Task) Delete(ctx context.Context) error {
 	}
 	t.r.forget(t)
 	return nil
+}
+
+// unmounts notes that a shim may hold the mounts of a deleted container, until done is closed.
+func (r *Runtime) unmounts(id string, done <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	select {
+	case <-done: // unmounted has been called
+	default:
+		r.unmounting[id] = done
+	}
+}
+
+// unmounted is told that a shim has answered, or is gone.
+func (r *Runtime) unmounted(id string, done <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.unmounting[id] == done {
+		delete(r.unmounting, id)
+	}
 }
 
 func (r *Runtime) forget(t *Task) {

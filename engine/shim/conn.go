@@ -327,6 +327,13 @@ func (c *conn) handle(h wire.Header, payload []byte, fds []int) bool {
 		c.done(0)
 		s.quit = true
 		return false
+	case wire.Reset:
+		errno := s.reset(c)
+		c.done(errno)
+		if errno != 0 {
+			s.quit = true
+			return false
+		}
 	default:
 		return false
 	}

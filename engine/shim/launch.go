@@ -15,28 +15,34 @@ func (c *conn) launch(payload []byte, fds []int) bool {
 		return false
 	}
 	s.listener, s.stateDir, fds = fds[0], fds[1], fds[2:]
-	p := &process{s: s, id: h.ID, main: true, stdin: -1}
+	p := &process{s: s, id: h.ID, main: true, stdin: -1, mounts: -1}
 	if h.Flags&wire.HasLog != 0 {
 		p.log = newLogger(fds[0], h.LogName, int64(h.LogMaxBytes), int(h.LogMaxFiles))
 		fds = fds[1:]
 	}
 	own, fds := cut(h, fds)
-	l, err := fork.Load(program, fds)
+	l, err := fork.LoadInto(s.memory, program, fds)
 	if err != nil {
 		return false
 	}
-	result, pidfd := p.fork(l, h, own, fds)
+	result, pidfd := p.fork(l, h, own)
+	s.memory = l.Reclaim()
 	if result.Errno != 0 {
+		closeAll(fds)
 		c.send(wire.Failed, 0, result.Append(nil))
 		return true
+	}
+	if h.Flags&wire.LateUnmount != 0 {
+		p.keepMounts()
 	}
 	s.init = p
 	short := h.ID
 	if len(short) > 10 {
 		short = short[:10]
 	}
-	writeProc("/proc/self/comm", "shim-"+short)
 	c.sendFD(wire.Started, 0, result.Append(nil), pidfd)
+	closeAll(fds)
+	writeProc("/proc/self/comm", "shim-"+short)
 	// The main loop learns at once of the end; waitForChildren is for what a pidfd does not tell.
 	p.pidfd = pidfd
 	s.watch(pidfd, syscall.EPOLLIN, p)
@@ -44,7 +50,12 @@ func (c *conn) launch(payload []byte, fds []int) bool {
 	s.watch(s.listener, syscall.EPOLLIN, acceptor{s})
 	s.accept()
 	p.begin()
-	go s.waitForChildren()
+	if s.waiting {
+		s.hasForked()
+	} else {
+		s.waiting = true
+		go s.waitForChildren()
+	}
 	return true
 }
 
@@ -63,8 +74,10 @@ func (c *conn) exec(payload []byte, fds []int) bool {
 	s.starting = append(s.starting, h.ID)
 	c.starting = true
 	go func() {
-		p := &process{s: s, id: h.ID, stdin: -1, stdinOnce: true}
-		result, pidfd := p.fork(l, h, own, fds)
+		p := &process{s: s, id: h.ID, stdin: -1, mounts: -1, stdinOnce: true}
+		result, pidfd := p.fork(l, h, own)
+		l.Free()
+		closeAll(fds)
 		s.later(func() { c.execStarted(p, result, pidfd) })
 	}()
 	return true
@@ -112,11 +125,9 @@ func cut(h wire.LaunchHeader, fds []int) (own, program []int) {
 	return fds[:n], fds[n:]
 }
 
-// fork runs the program and sets up p's streams. It consumes the descriptors. It may run
+// fork runs the program and sets up p's streams. It consumes own. It may run
 // on any goroutine: it touches nothing but its arguments.
-func (p *process) fork(l *fork.Loaded, h wire.LaunchHeader, own, fds []int) (result wire.LaunchResult, pidfd int) {
-	defer closeAll(fds)
-	defer l.Free()
+func (p *process) fork(l *fork.Loaded, h wire.LaunchHeader, own []int) (result wire.LaunchResult, pidfd int) {
 	r := l.Run()
 	result = wire.LaunchResult{PID: int32(r.PID), Step: int32(r.Failed), Errno: uint32(r.Errno)}
 	for _, n := range r.Notes {

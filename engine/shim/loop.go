@@ -8,6 +8,9 @@ import (
 	"novaagent/engine/shim/wire"
 )
 
+// idleName is what a shim without a container is called.
+const idleName = "shim-idle"
+
 // controlFD is where the agent has put the first connection.
 const controlFD = 3
 
@@ -22,12 +25,15 @@ type shim struct {
 	listener int
 	stateDir int
 
+	memory []byte // of the program that was run last
+
 	init  *process
 	execs []*process
 	// starting are the ids of the execs that are being forked; forked tells
 	// waitForChildren of their success.
 	starting []string
 	forked   chan struct{}
+	waiting  bool // waitForChildren runs
 
 	// buf takes a chunk of output behind room for its header.
 	buf [wire.HeaderSize + wire.MaxData]byte
@@ -50,7 +56,7 @@ func main() {
 	// No session keyring of the agent's is inherited by a container.
 	syscall.RawSyscall(syscall.SYS_KEYCTL, keyctlJoinSession, 0, 0)
 	writeProc("/proc/self/oom_score_adj", "-999")
-	writeProc("/proc/self/comm", "shim-idle")
+	writeProc("/proc/self/comm", idleName)
 
 	s := &shim{listener: -1, stateDir: -1, forked: make(chan struct{}, 1)}
 	var err error

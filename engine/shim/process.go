@@ -17,6 +17,7 @@ type process struct {
 	main bool
 
 	pid, pidfd int
+	mounts     int // the mount namespace, see keepMounts; -1: not kept
 	ended      bool
 	exit       wire.Exit
 
@@ -80,8 +81,27 @@ func (p *process) hasEnded(ws syscall.WaitStatus) {
 			// An agent that has been told has a database of its own.
 			p.s.syncExit()
 		}
+		p.dropMounts()
 	}
 	p.s.trimExecs()
+}
+
+// keepMounts lets p's mount namespace outlive it. The kernel would unmount everything before anybody
+// hears of the end: that waits for RCU grace periods, and for the disk, since an overlay syncs the whole
+// file system under it. It is in vain if p has ended already.
+func (p *process) keepMounts() {
+	path := append(appendInt([]byte("/proc/"), int64(p.pid)), "/ns/mnt"...)
+	if fd, err := syscall.Open(string(path), syscall.O_RDONLY|syscall.O_CLOEXEC, 0); err == nil {
+		p.mounts = fd
+	}
+}
+
+// dropMounts unmounts what keepMounts has kept.
+func (p *process) dropMounts() {
+	if p.mounts >= 0 {
+		syscall.Close(p.mounts)
+		p.mounts = -1
+	}
 }
 
 // trimExecs forgets the oldest ended execs.

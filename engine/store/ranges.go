@@ -72,15 +72,59 @@ func (tx *Tx) AllocateRange(owner string) (Range, error) {
 	if held, ok, err := tx.heldRange(owner); err != nil || ok {
 		return held, err
 	}
-	all := tx.db.ranges
-	for i := range uint32(rangeCount) {
-		slot := (all.next + i) % rangeCount
-		if all.taken[slot] {
-			continue
-		}
-		return tx.takeSlot(owner, slot)
+	slot, err := tx.db.ranges.free()
+	if err != nil {
+		return Range{}, fmt.Errorf("id range for %s: %w", owner, err)
 	}
-	return Range{}, fmt.Errorf("id range for %s: all %d are taken: %w", owner, rangeCount, errdefs.ErrExhausted)
+	return tx.takeSlot(owner, slot)
+}
+
+// AllocateReserved is AllocateRange with a range from ReserveRange, unless owner has another one
+// already. If that is so, or the transaction fails, r stays reserved.
+func (tx *Tx) AllocateReserved(owner string, r Range) (Range, error) {
+	if held, ok, err := tx.heldRange(owner); err != nil || ok {
+		return held, err
+	}
+	if _, err := r.slot(); err != nil {
+		return Range{}, err
+	}
+	return r, tx.Put(kindRange, owner, r)
+}
+
+// ReserveRange keeps a range from being allocated, until UnreserveRange or the end of this process.
+func (db *DB) ReserveRange() (Range, error) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	slot, err := db.ranges.free()
+	if err != nil {
+		return Range{}, fmt.Errorf("reserve an id range: %w", err)
+	}
+	db.ranges.take(slot)
+	return Range{Start: FirstID + slot*RangeSize, Size: RangeSize}, nil
+}
+
+// UnreserveRange gives back what ReserveRange returned and no transaction has allocated.
+func (db *DB) UnreserveRange(r Range) {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if slot, err := r.slot(); err == nil {
+		db.ranges.taken[slot] = false
+	}
+}
+
+// free finds a range that is not taken.
+func (r *ranges) free() (slot uint32, err error) {
+	for i := range uint32(rangeCount) {
+		if slot := (r.next + i) % rangeCount; !r.taken[slot] {
+			return slot, nil
+		}
+	}
+	return 0, fmt.Errorf("all %d are taken: %w", rangeCount, errdefs.ErrExhausted)
+}
+
+func (r *ranges) take(slot uint32) {
+	r.taken[slot] = true
+	r.next = (slot + 1) % rangeCount
 }
 
 // ClaimRange gives owner exactly r, as when a record is rebuilt. ErrConflict:
@@ -124,8 +168,7 @@ func (tx *Tx) takeSlot(owner string, slot uint32) (Range, error) {
 	if err := tx.Put(kindRange, owner, r); err != nil {
 		return Range{}, err
 	}
-	tx.db.ranges.taken[slot] = true
-	tx.db.ranges.next = (slot + 1) % rangeCount
+	tx.db.ranges.take(slot)
 	tx.taken = append(tx.taken, slot)
 	return r, nil
 }

@@ -32,6 +32,7 @@ func TestRangesNeverOverlap(t *testing.T) {
 		}
 		defer func() { db.Close() }()
 		held := map[string]Range{}
+		reserved := map[Range]bool{}
 		owner := rapid.Map(rapid.IntRange(0, 40), func(i int) string { return fmt.Sprint("owner", i) })
 		commit := rapid.SampledFrom([]func(func(*Tx) error) error{
 			func(f func(*Tx) error) error { return db.Update(f) },
@@ -80,7 +81,7 @@ func TestRangesNeverOverlap(t *testing.T) {
 				want := Range{FirstID + uint32(rapid.IntRange(0, 60).Draw(rt, "slot"))*RangeSize, RangeSize}
 				err := db.Update(func(tx *Tx) error { return tx.ClaimRange(who, want) })
 				old, has := held[who]
-				free := !slices.Contains(slices.Collect(maps.Values(held)), want)
+				free := !slices.Contains(slices.Collect(maps.Values(held)), want) && !reserved[want]
 				switch {
 				case has && old == want, !has && free:
 					if err != nil {
@@ -93,6 +94,44 @@ func TestRangesNeverOverlap(t *testing.T) {
 					}
 				}
 			},
+			"reserve": func(rt *rapid.T) {
+				r, err := db.ReserveRange()
+				if err != nil {
+					rt.Fatal(err)
+				}
+				if reserved[r] {
+					rt.Fatalf("%v is reserved twice", r)
+				}
+				reserved[r] = true
+			},
+			"take a reserved one": func(rt *rapid.T) {
+				who, fail := owner.Draw(rt, "owner"), rapid.Bool().Draw(rt, "fail")
+				for r := range reserved {
+					var got Range
+					err := db.Update(func(tx *Tx) (err error) {
+						if got, err = tx.AllocateReserved(who, r); err == nil && fail {
+							err = boom
+						}
+						return err
+					})
+					old, has := held[who]
+					if fail != (err != nil) || !has && got != r || has && got != old {
+						rt.Fatalf("%s takes %v: %v, %v", who, r, got, err)
+					}
+					if !has && !fail {
+						held[who] = r
+						delete(reserved, r)
+					}
+					return
+				}
+			},
+			"give a reserved one back": func(rt *rapid.T) {
+				for r := range reserved {
+					db.UnreserveRange(r)
+					delete(reserved, r)
+					return
+				}
+			},
 			"checkpoint": func(rt *rapid.T) {
 				if err := db.checkpoint(); err != nil {
 					rt.Fatal(err)
@@ -100,12 +139,16 @@ func TestRangesNeverOverlap(t *testing.T) {
 			},
 			"crash": func(rt *rapid.T) {
 				db.crash(t)
+				clear(reserved)
 				if db, err = Open(path, quiet()); err != nil {
 					rt.Fatal(err)
 				}
 			},
 			"": func(rt *rapid.T) {
 				seen := map[uint32]string{}
+				for r := range reserved {
+					seen[r.Start] = "nobody yet"
+				}
 				for who, r := range held {
 					if _, err := r.slot(); err != nil {
 						rt.Fatal(err)

@@ -35,7 +35,7 @@ func openEngine(b testing.TB) (e *engine.Engine, rootfs string) {
 	}
 	enginetest.Rootfs(b, rootfs)
 	e, err := engine.Open(b.Context(), engine.Options{
-		Root: root, CgroupParent: cgroup, Shim: shim.Program(b), Logger: slog.New(slog.DiscardHandler),
+		Root: root, RunDir: runDir(b), CgroupParent: cgroup, Shim: shim.Program(b), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -51,6 +51,21 @@ func openEngine(b testing.TB) (e *engine.Engine, rootfs string) {
 		}
 	})
 	return e, rootfs
+}
+
+// runDir is a directory on a tmpfs, as /run is.
+func runDir(b testing.TB) string {
+	b.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "nova-agent-bench-")
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			b.Error(err)
+		}
+	})
+	return dir
 }
 
 // lifecycle is create, start, wait and remove.

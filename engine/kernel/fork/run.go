@@ -28,6 +28,15 @@ func runtime_AfterFork()
 //go:linkname runtime_AfterForkInChild syscall.runtime_AfterForkInChild
 func runtime_AfterForkInChild()
 
+// A goroutine between these two counts as one in a system call: the runtime neither waits for it nor
+// watches it. gVisor links to them, too.
+//
+//go:linkname entersyscall runtime.entersyscall
+func entersyscall()
+
+//go:linkname exitsyscall runtime.exitsyscall
+func exitsyscall()
+
 const maxNotes = 32
 
 // call is a step with its arguments resolved. It holds addresses as integers, never
@@ -64,7 +73,11 @@ type Loaded struct {
 
 // Load resolves the arguments of an encoded program. The descriptors must stay open until Run
 // has returned. The program's memory is a mapping of its own, until Free.
-func Load(b []byte, descriptors []int) (*Loaded, error) {
+func Load(b []byte, descriptors []int) (*Loaded, error) { return LoadInto(nil, b, descriptors) }
+
+// LoadInto is Load with the memory of an earlier program, from Reclaim, which is used again if it is large enough:
+// to unmap one takes longer than to run it.
+func LoadInto(memory []byte, b []byte, descriptors []int) (*Loaded, error) {
 	p, err := parse(b)
 	if err != nil {
 		return nil, err
@@ -74,13 +87,18 @@ func Load(b []byte, descriptors []int) (*Loaded, error) {
 	}
 	n := len(p.steps) / stepSize
 	callsSize := n * int(unsafe.Sizeof(call{}))
-	region, err := syscall.Mmap(-1, 0, callsSize+len(p.data)+8, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_POPULATE)
-	if err != nil {
-		return nil, err
+	region := memory
+	if size := callsSize + len(p.data) + 8; len(region) < size {
+		if region, err = syscall.Mmap(-1, 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON|syscall.MAP_POPULATE); err != nil {
+			return nil, err
+		}
+		if memory != nil {
+			_ = syscall.Munmap(memory)
+		}
 	}
 	calls := unsafe.Slice((*call)(unsafe.Pointer(&region[0])), n)
-	data := region[callsSize:]
-	copy(data, p.data)
+	data := region[callsSize : callsSize+len(p.data)+8]
+	clear(data[copy(data, p.data):])
 	base := uintptr(unsafe.Pointer(&data[0]))
 	for i := range len(p.relocs) / 8 {
 		r := p.reloc(i)
@@ -105,6 +123,7 @@ func Load(b []byte, descriptors []int) (*Loaded, error) {
 	}
 	for i := range l.calls {
 		s, c := p.step(i), &l.calls[i]
+		c.cells = 0
 		c.nr, c.out, c.skip, c.skipOK, c.note, c.tolerate = uintptr(s.Nr), s.Out, s.Skip, s.SkipOK, s.Note, s.Tolerate
 		for k, a := range s.Args {
 			switch a.Kind {
@@ -131,8 +150,7 @@ func Load(b []byte, descriptors []int) (*Loaded, error) {
 // Result.PID is set, is the caller's child, to be waited for; a child that ended has
 // been waited for already.
 //
-// The calling thread's signals are blocked and the garbage collector waits
-// meanwhile.
+// The calling thread's signals are blocked meanwhile.
 func (l *Loaded) Run() Result {
 	syscall.ForkLock.Lock()
 	l.res.failed = None
@@ -170,6 +188,9 @@ func (l *Loaded) Data() []byte { return l.data }
 // Free gives the program's memory back. Nothing of l may be used any more.
 func (l *Loaded) Free() { syscall.Munmap(l.region) }
 
+// Reclaim takes the program's memory for LoadInto. Nothing of l may be used any more.
+func (l *Loaded) Reclaim() []byte { return l.region }
+
 // reap waits for a child that has ended or is about to.
 func reap(pid int) {
 	for {
@@ -183,15 +204,21 @@ func reap(pid int) {
 // run forks; the parent returns at once, so that nothing of this frame is used
 // after the child has run on it.
 //
+// To the runtime all of it is one system call: else its monitor would wake up every 20 us for as long as the
+// child takes, on the processor that the child may need, and other goroutines would lack one. Nothing
+// between entersyscall and exitsyscall may split the stack.
+//
 //go:noinline
 //go:norace
 func run(l *Loaded) (pid, errno uintptr) {
 	calls, n := unsafe.SliceData(l.calls), len(l.calls)
 	data, res := unsafe.Pointer(unsafe.SliceData(l.data)), l.res
 	trap, a1, a2 := l.trap, l.a1, l.a2
+	entersyscall()
 	runtime_BeforeFork()
 	pid, errno = forkAndExecute(trap, a1, a2, calls, n, data, res)
 	runtime_AfterFork()
+	exitsyscall()
 	return pid, errno
 }
 

@@ -59,6 +59,9 @@ const (
 	Quit
 	// Done is a reply: payload errno as uint32, 0 for success.
 	Done
+	// Reset makes a shim whose container has ended idle again. It forgets the container and closes all
+	// connections but this one. Reply: Done; with EBUSY the shim is not idle, and ends.
+	Reset
 )
 
 // Streams in Header.Arg.
@@ -92,7 +95,7 @@ func ParseHeader(b []byte) (Header, error) {
 		return Header{}, ErrMalformed
 	}
 	h := Header{Length: le.Uint32(b), Type: Type(b[4]), Arg: b[5]}
-	if h.Type < Hello || h.Type > Done || h.Length > MaxPayload {
+	if h.Type < Hello || h.Type > Reset || h.Length > MaxPayload {
 		return Header{}, ErrMalformed
 	}
 	if (h.Type == Input || h.Type == Output) && h.Length > MaxData {
@@ -111,6 +114,8 @@ const (
 	StdinOnce
 	// HasLog: a descriptor of the log's directory follows.
 	HasLog
+	// LateUnmount: what the process has mounted may be unmounted after its end has been told.
+	LateUnmount
 )
 
 // LaunchHeader precedes a program in Launch and Exec. The message's descriptors are, in
