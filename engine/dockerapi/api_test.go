@@ -69,6 +69,7 @@ func (a *api) do(t *testing.T, method, path, body string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	checkAnswer(t, method, path, resp.StatusCode, string(data))
 	return resp.StatusCode, string(data)
 }
 

@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"novaagent/engine"
@@ -22,10 +23,6 @@ import (
 )
 
 const (
-	// maxVersion and minVersion are the API's minor versions that are served.
-	maxVersion = 51
-	minVersion = 24
-
 	// maxBody bounds a request's JSON.
 	maxBody = 4 << 20
 	// headerTimeout (of a JSON body, too) and idleTimeout get rid of slow and forgotten clients.
@@ -50,6 +47,8 @@ type server struct {
 	opts   Options
 	log    *slog.Logger
 	table  []compiled
+	// documents are those of GET /openapi.json, made when they are asked for.
+	documents [maxVersion + 1]func() ([]byte, error)
 }
 
 // New returns the API of e as an HTTP handler. Serve it with a server from NewServer, which has the
@@ -59,8 +58,12 @@ func New(e *engine.Engine, o Options) http.Handler {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &server{engine: e, opts: o, log: o.Logger}
-	for _, r := range routes {
-		s.table = append(s.table, compile(r))
+	all, described := allRoutes()
+	for _, r := range all {
+		s.table = append(s.table, compile(r, described[r.key()]))
+	}
+	for v := range s.documents {
+		s.documents[v] = sync.OnceValues(func() ([]byte, error) { return json.Marshal(document(s.table, v)) })
 	}
 	return s
 }
@@ -88,19 +91,20 @@ type request struct {
 // compiled is a route with its pattern as an expression.
 type compiled struct {
 	route
+	operation
 	expr *regexp.Regexp
 }
 
 var variable = regexp.MustCompile(`\{(id|name)\}`)
 
-func compile(r route) compiled {
+func compile(r route, o operation) compiled {
 	expr := variable.ReplaceAllStringFunc(r.pattern, func(v string) string {
 		if v == "{id}" {
 			return `(?P<id>[^/]+)`
 		}
 		return `(?P<name>.+)`
 	})
-	return compiled{r, regexp.MustCompile("^" + expr + "$")}
+	return compiled{r, o, regexp.MustCompile("^" + expr + "$")}
 }
 
 // ServeHTTP implements http.Handler.
@@ -205,8 +209,6 @@ func (r *request) parseVersion() (string, error) {
 	return m[3], nil
 }
 
-func versionText(minor int) string { return "1." + strconv.Itoa(minor) }
-
 // checkBrowser refuses what a web page makes a browser send: no client of this API
 // has an origin, and on a TCP port only loopback names are ours (DNS rebinding).
 func checkBrowser(r *http.Request) error {
@@ -299,9 +301,4 @@ func (w *recorder) fail(err error) {
 // later answers that a route of Docker's is not served yet.
 func later(reason string) handler {
 	return func(*server, *request) error { return fmt.Errorf("%s: %w", reason, errdefs.ErrUnsupported) }
-}
-
-// notASwarm answers as a dockerd outside a swarm does.
-func notASwarm(*server, *request) error {
-	return fmt.Errorf("This node is not a swarm manager: %w", errdefs.ErrUnavailable) //nolint:staticcheck // Docker's words
 }
