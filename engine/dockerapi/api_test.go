@@ -105,7 +105,8 @@ func TestStatuses(t *testing.T) {
 		{"GET", "/v1.24/_ping", "", 200},
 		{"GET", "/v1.51/version", "", 200},
 		{"GET", "/v1.23/version", "", 400},
-		{"GET", "/v1.52/version", "", 400},
+		{"GET", "/v1.57/version", "", 200},
+		{"GET", "/v1.58/version", "", 400},
 		{"GET", "/v2.0/version", "", 400},
 		{"GET", "//v1.43/version", "", 404},
 		{"GET", "/v1.43/v1.43/version", "", 404},
@@ -121,11 +122,12 @@ func TestStatuses(t *testing.T) {
 		{"POST", "/containers/create", "", 400},
 		{"POST", "/containers/create", "null", 400},
 		{"POST", "/containers/create", "{", 400},
+		{"POST", "/containers/create", "{} {}", 400},
 		{"POST", "/containers/create", "[]", 400},
 		{"POST", "/containers/create", `{"Image":5}`, 400},
 		{"POST", "/containers/create", `{"Image":"absent","HostConfig":{"NetworkMode":"none"}}`, 404},
 		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"NetworkMode":"mine"}}`, 501},
-		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"PortBindings":{"80/sctp":[]}}}`, 400},
+		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"PortBindings":{"80/sctp":[{}]}}}`, 400},
 		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"x"}]}}}`, 400},
 		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"90-80"}]}}}`, 400},
 		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"PortBindings":{"80/tcp":[{"HostIp":"::1"}]}}}`, 400},
@@ -437,7 +439,7 @@ func TestEventMessage(t *testing.T) {
 	a := newAPI(t)
 	begin := time.Now().Unix()
 	id := a.create(t, `,"Cmd":["true"],"Labels":{"k":"v"}`)
-	_, body := a.do(t, "GET", fmt.Sprintf("/events?since=%d&until=%d", begin-1, time.Now().Unix()+1), "")
+	_, body := a.do(t, "GET", fmt.Sprintf("/v1.51/events?since=%d&until=%d", begin-1, time.Now().Unix()+1), "")
 	var ev map[string]any
 	if err := json.Unmarshal([]byte(strings.SplitN(body, "\n", 2)[0]), &ev); err != nil {
 		t.Fatalf("%v: %s", err, body)

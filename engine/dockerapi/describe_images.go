@@ -14,8 +14,11 @@ var (
 
 var imageOperations = map[string]operation{
 	"GET /images/json": {
-		summary: "List images.", params: []param{filterBy("before", "dangling", "label", "reference", "since", "until")},
-		status: http.StatusOK, answer: []image.Summary{}, errors: []int{http.StatusNotFound, unsupported},
+		summary: "List images.", params: []param{
+			filterBy("before", "dangling", "label", "reference", "since", "until"), toggle("all", "Of no effect: there are no hidden images."),
+			toggle("shared-size", "With the size of what is shared with other images.").from(42), word("filter", "A reference, as the filter of that name.").to(24),
+		},
+		status: http.StatusOK, answer: []imageSummary{}, errors: []int{http.StatusNotFound, unsupported},
 	},
 	"POST /images/load": {
 		summary: "Import an archive of `docker save` or an OCI layout, compressed or not. Progress comes as a stream of JSON documents.",
@@ -25,10 +28,10 @@ var imageOperations = map[string]operation{
 		summary: "Remove images without a name, or all that no container uses.", params: []param{filterBy("dangling", "label", "label!", "until")},
 		status: http.StatusOK, answer: image.PruneReport{}, since: 25,
 	},
-	"GET /images/get":               {summary: "An archive of images.", params: []param{namesParam, platformParam}, status: http.StatusOK, answer: tarMedia, errors: []int{http.StatusNotFound, conflict}},
-	"GET /images/{name}/get":        {summary: "An archive of an image.", params: []param{platformParam}, status: http.StatusOK, answer: tarMedia, errors: []int{conflict}},
-	"GET /images/{name}/json":       {summary: "All about an image.", status: http.StatusOK, answer: imageResponse{}},
-	"GET /images/{name}/history":    {summary: "The layers of an image, and how they came about.", status: http.StatusOK, answer: []image.HistoryResponseItem{}},
+	"GET /images/get":               {summary: "An archive of images.", params: []param{namesParam, platformParam}, status: http.StatusOK, answer: tarMedia, errors: []int{http.StatusNotFound, conflict, unsupported}},
+	"GET /images/{name}/get":        {summary: "An archive of an image.", params: []param{platformParam}, status: http.StatusOK, answer: tarMedia, errors: []int{conflict, unsupported}},
+	"GET /images/{name}/json":       {summary: "All about an image.", params: []param{word("platform", "A JSON document of an OCI platform, which must be the host's.").from(49)}, status: http.StatusOK, answer: imageResponse{}},
+	"GET /images/{name}/history":    {summary: "The layers of an image, and how they came about.", params: []param{platformParam}, status: http.StatusOK, answer: []image.HistoryResponseItem{}},
 	"POST /images/{name}/tag":       {summary: "Give an image another name.", params: []param{word("repo", "The name.").needed(), word("tag", "latest without it.")}, status: http.StatusCreated, errors: []int{conflict}},
 	"DELETE /images/{name}":         {summary: "Remove a name of an image, and with its last name the image.", params: []param{toggle("force", "By ID: with all names."), toggle("noprune", "Of no effect: layers go with their last image.")}, status: http.StatusOK, answer: []image.DeleteResponse{}, errors: []int{conflict}},
 	"POST /build":                   notAvailable("Build an image.", unsupported),

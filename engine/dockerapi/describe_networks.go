@@ -9,7 +9,7 @@ import (
 var networkOperations = map[string]operation{
 	"GET /networks": {
 		summary: "List networks.", params: []param{filterBy("dangling", "driver", "id", "label", "name", "scope", "type")},
-		status: http.StatusOK, answer: []network.Summary{},
+		status: http.StatusOK, answer: []networkSummary{},
 	},
 	"GET /networks/{id}":             {summary: "All about a network.", status: http.StatusOK, answer: network.Inspect{}},
 	"POST /networks/create":          notAvailable("Make a network.", unsupported),

@@ -18,11 +18,12 @@ var systemOperations = map[string]operation{
 		status:  http.StatusOK, answer: map[string]any{},
 	},
 	"GET /version": {summary: "Versions of the engine and of its API.", status: http.StatusOK, answer: system.VersionResponse{}},
-	"GET /info":    {summary: "What the engine and its host have.", status: http.StatusOK, answer: system.Info{}},
+	"GET /info":    {summary: "What the engine and its host have.", status: http.StatusOK, answer: infoResponse{}},
 	"GET /system/df": {
 		summary: "What takes disk space.",
 		params: []param{
 			many("type", "Only these kinds: container, image, volume, build-cache.").from(42),
+			toggle("verbose", "The lists within the figures; without it, 1.52 has both.").from(52),
 		},
 		status: http.StatusOK, answer: diskUsage{}, since: 25,
 	},
@@ -32,7 +33,8 @@ var systemOperations = map[string]operation{
 			when("since", "Begin with the events from then on that are remembered."), when("until", "End then."),
 			filterBy("config", "container", "daemon", "event", "image", "label", "network", "node", "plugin", "scope", "secret", "service", "type", "volume"),
 		},
-		status: http.StatusOK, answer: media{types.MediaTypeJSON},
+		status: http.StatusOK,
+		answer: media{types.MediaTypeJSON, types.MediaTypeNDJSON, types.MediaTypeJSONSequence, types.MediaTypeJSONLines},
 	},
 	"GET /plugins": {
 		summary: "The plug-ins that are installed as images: none. Those with a socket are in `GET /info`.",

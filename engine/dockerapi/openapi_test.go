@@ -114,6 +114,7 @@ func TestDockersRoutes(t *testing.T) {
 		t.Fatal(err)
 	}
 	var docker struct {
+		Info  struct{ Version string }
 		Paths map[string]map[string]yaml.Node
 	}
 	if err := yaml.Unmarshal(data, &docker); err != nil {
@@ -121,6 +122,9 @@ func TestDockersRoutes(t *testing.T) {
 	}
 	if len(docker.Paths) < 50 {
 		t.Fatalf("only %d paths in Docker's description", len(docker.Paths))
+	}
+	if docker.Info.Version != versionText(maxVersion) {
+		t.Errorf("Docker describes version %s, the newest here is %s", docker.Info.Version, versionText(maxVersion))
 	}
 	_, described := allRoutes()
 	for pattern, methods := range docker.Paths {

@@ -100,6 +100,7 @@ func schemaName(t reflect.Type) string {
 func (s *schemas) properties(t reflect.Type) map[string]schema {
 	out := map[string]schema{}
 	eachField(t, func(owner reflect.Type, name string, f reflect.StructField) {
+		delete(out, name) // one of an embedded struct is hidden, in all versions
 		if inVersion(owner, name, s.version) {
 			out[name] = s.of(f.Type)
 		}

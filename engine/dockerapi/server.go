@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
 	"runtime/debug"
 	"strconv"
@@ -165,6 +166,9 @@ func (s *server) serve(r *request) error {
 				r.vars[name] = match[i]
 			}
 		}
+		if r.version < route.since {
+			return fmt.Errorf("%s requires minimum API version %s: %w", route.key(), versionText(route.since), errdefs.ErrInvalid)
+		}
 		if route.changes != none {
 			c, err := s.engine.Inspect(r.vars["id"])
 			if err != nil {
@@ -249,7 +253,22 @@ func (r *request) decode(v any) error {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return fmt.Errorf("invalid JSON: got EOF while reading request body: %w", errdefs.ErrInvalid)
 	}
-	if err := json.Unmarshal(body, v); err != nil {
+	first := json.NewDecoder(bytes.NewReader(body))
+	var document json.RawMessage
+	if err := first.Decode(&document); err != nil {
+		return fmt.Errorf("invalid JSON: %v: %w", err, errdefs.ErrInvalid)
+	}
+	if first.More() {
+		return fmt.Errorf("unexpected content after JSON: %w", errdefs.ErrInvalid)
+	}
+	if s := shapeOf(reflect.TypeOf(v), r.version); s != nil {
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, document); err != nil {
+			return fmt.Errorf("invalid JSON: %v: %w", err, errdefs.ErrInvalid)
+		}
+		document = s.prune(compact.Bytes())
+	}
+	if err := json.Unmarshal(document, v); err != nil {
 		return fmt.Errorf("invalid JSON: %v: %w", err, errdefs.ErrInvalid)
 	}
 	return nil
@@ -258,9 +277,23 @@ func (r *request) decode(v any) error {
 // reply answers with v as JSON.
 func (r *request) reply(status int, v any) error {
 	r.w.Header().Set("Content-Type", "application/json")
+	data, err := encodeFor(v, r.version)
+	if err != nil {
+		return err
+	}
 	r.w.WriteHeader(status)
-	_ = json.NewEncoder(r.w).Encode(v) // the client is gone
+	_, _ = r.w.Write(data) // the client is gone
 	return nil
+}
+
+// line answers one of a stream of JSON documents.
+func (r *request) line(v any) error {
+	data, err := encodeFor(v, r.version)
+	if err != nil {
+		return err
+	}
+	_, err = r.w.Write(data)
+	return err
 }
 
 // done answers without a body.
