@@ -170,7 +170,14 @@ type Engine struct {
 
 // DockerAPI is where the Docker API is served.
 type DockerAPI struct {
-	Listen string `yaml:"listen" default:"unix://RUN_DIR/docker.sock" doc:"unix:///PATH, or tcp://127.0.0.1:PORT; none switches it off."`
+	Listen      string `yaml:"listen" default:"unix://RUN_DIR/docker.sock" doc:"unix:///PATH, tcp://ADDRESS:PORT or fd:// for systemd's sockets, several with commas between; none switches it off."`
+	SocketMode  string `yaml:"socket_mode" doc:"Mode of Unix sockets, octal: whoever can open one is root."`
+	SocketGroup string `yaml:"socket_group" doc:"Group of Unix sockets, a name or number; empty is the process's."`
+	TLSCA       string `yaml:"tls_ca" doc:"File of the authorities that certificates of TCP clients are checked against. This and the next two are read again when they change."`
+	TLSCert     string `yaml:"tls_cert" doc:"File of the server's certificate, with its chain."`
+	TLSKey      string `yaml:"tls_key" doc:"File of the server's key."`
+	TLSVerify   bool   `yaml:"tls_verify" doc:"Ask clients for certificates. TLS without is refused."`
+	PlainTCP    bool   `yaml:"plain_tcp" doc:"Let TCP on a loopback address do without TLS: every user of the host is root then."`
 }
 
 // Observe is metrics, health and debugging.
@@ -226,8 +233,9 @@ func Default() *Config {
 			SyncPowerStateInterval: 600 * second, HealInfoCacheInterval: 60 * second,
 			RunningDeletedInterval: 1800 * second, ShutdownGrace: 60 * second,
 		},
-		Engine:  Engine{CgroupParent: "/nova-agent", WarmShims: 2, LogMaxSize: 10 << 20, LogMaxFiles: 3},
-		Observe: Observe{Listen: "127.0.0.1:9464"},
+		Engine:    Engine{CgroupParent: "/nova-agent", WarmShims: 2, LogMaxSize: 10 << 20, LogMaxFiles: 3},
+		DockerAPI: DockerAPI{SocketMode: "0660", TLSVerify: true},
+		Observe:   Observe{Listen: "127.0.0.1:9464"},
 	}
 }
 

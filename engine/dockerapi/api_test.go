@@ -363,10 +363,11 @@ func TestBrowsers(t *testing.T) {
 	if head := readHead(t, r); !strings.HasPrefix(head, "HTTP/1.1 403 ") {
 		t.Errorf("a request of a web page: %q", head)
 	}
-	l, err := dockerapi.Listen("tcp://127.0.0.1:0")
+	list, err := dockerapi.Endpoint{Host: "tcp://127.0.0.1:0", Plain: true}.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := list[0]
 	server := dockerapi.NewServer(dockerapi.New(a.engine, dockerapi.Options{}))
 	done := make(chan error)
 	go func() { done <- server.Serve(l) }()

@@ -219,6 +219,9 @@ func checkBrowser(r *http.Request) error {
 	if r.Header.Get("Origin") != "" {
 		return fmt.Errorf("requests of web pages are refused: %w", errForbidden)
 	}
+	if r.TLS != nil {
+		return nil // it has a certificate of ours, whatever name it reached us by
+	}
 	addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if _, tcp := addr.(*net.TCPAddr); !ok || !tcp {
 		return nil
