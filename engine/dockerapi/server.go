@@ -19,6 +19,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/moby/moby/api/types/common"
+
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
 )
@@ -26,6 +28,8 @@ import (
 const (
 	// maxBody bounds a request's JSON.
 	maxBody = 4 << 20
+	// maxRest is how much more is taken, and thrown away, so that the client hears why.
+	maxRest = 64 << 20
 	// headerTimeout (of a JSON body, too) and idleTimeout get rid of slow and forgotten clients.
 	headerTimeout = 30 * time.Second
 	idleTimeout   = 5 * time.Minute
@@ -140,6 +144,9 @@ func (s *server) serve(r *request) error {
 	header.Set("Docker-Experimental", "false")
 	header.Set("Ostype", "linux")
 	header.Set("Server", "nova-agent/"+s.opts.Version+" (linux)")
+	if r.ProtoMajor != 1 {
+		return fmt.Errorf("%s: streams need HTTP/1.1: %w", r.Proto, errProtocol)
+	}
 	if err := checkBrowser(r.Request); err != nil {
 		return err
 	}
@@ -185,7 +192,7 @@ func (s *server) serve(r *request) error {
 	if otherMethod {
 		r.w.Header().Set("Content-Type", "application/json")
 		r.w.WriteHeader(http.StatusMethodNotAllowed)
-		return json.NewEncoder(r.w).Encode(map[string]string{"message": "method not allowed"})
+		return json.NewEncoder(r.w).Encode(common.ErrorResponse{Message: "method not allowed"})
 	}
 	return fmt.Errorf("page not found: %w", errdefs.ErrNotFound)
 }
@@ -240,18 +247,33 @@ func checkBrowser(r *http.Request) error {
 // decode reads the request's JSON into v. Unknown fields are let through, as Docker
 // does: clients of newer versions send them.
 func (r *request) decode(v any) error {
-	if ct := r.Header.Get("Content-Type"); ct != "" || r.ContentLength > 0 {
+	if ct := r.Header.Get("Content-Type"); ct != "" || r.ContentLength != 0 {
 		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {
 			return fmt.Errorf("unsupported Content-Type header (%s): must be 'application/json': %w", ct, errdefs.ErrInvalid)
 		}
 	}
-	control := http.NewResponseController(r.w)
-	if err := control.SetReadDeadline(time.Now().Add(headerTimeout)); err == nil {
-		defer func() { _ = control.SetReadDeadline(time.Time{}) }() // as above
+	if r.ContentLength == 0 {
+		return nil // all fields have their defaults, as in Docker
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(r.w, r.Body, maxBody))
+	timeout := headerTimeout
+	if server, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && server.ReadHeaderTimeout > 0 {
+		timeout = server.ReadHeaderTimeout
+	}
+	control := http.NewResponseController(r.w)
+	bounded := control.SetReadDeadline(time.Now().Add(timeout)) == nil
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err == nil && len(body) > maxBody {
+		// The client reads the answer when it has sent all.
+		_, _ = io.CopyN(io.Discard, r.Body, maxRest)
+		err = fmt.Errorf("it is too large: at most %d bytes are read", maxBody)
+	}
 	if err != nil {
+		// The deadline stays, or the rest of the body would be waited for.
+		r.w.Header().Set("Connection", "close")
 		return fmt.Errorf("request body: %v: %w", err, errdefs.ErrInvalid)
+	}
+	if bounded {
+		_ = control.SetReadDeadline(time.Time{}) // as above
 	}
 	if len(bytes.TrimSpace(body)) == 0 {
 		return fmt.Errorf("invalid JSON: got EOF while reading request body: %w", errdefs.ErrInvalid)
