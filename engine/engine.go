@@ -16,6 +16,7 @@ import (
 	"novaagent/engine/image"
 	"novaagent/engine/kernel"
 	"novaagent/engine/network"
+	"novaagent/engine/plugin"
 	"novaagent/engine/runtime"
 	"novaagent/engine/store"
 )
@@ -36,6 +37,8 @@ type Options struct {
 	Shim []byte
 	// OVSDB is the Unix socket of ovsdb-server; empty means network.Options' default.
 	OVSDB string
+	// Plugins finds plug-ins; nil directories mean Docker's.
+	Plugins plugin.Finder
 	// ImageLimits bound imports; zero fields have defaults.
 	ImageLimits image.Limits
 	Logger      *slog.Logger
@@ -69,12 +72,13 @@ type Engine struct {
 	// volumeLocks come after a container's lock; two are never held together.
 	volumeLocks keyedLocks
 
-	mu         sync.RWMutex
-	containers map[string]*tracked
-	names      map[string]string // name to ID, those being created included
-	volumes    map[string]Volume // by name
-	execs      map[string]*execution
-	closing    bool
+	mu          sync.RWMutex
+	containers  map[string]*tracked
+	names       map[string]string // name to ID, those being created included
+	volumes     map[string]Volume // by name
+	pluginPaths map[string]string // of mounted volumes, by name
+	execs       map[string]*execution
+	closing     bool
 }
 
 // Open opens the engine whose state is under o.Root, making it if it is not there.
@@ -95,14 +99,21 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	if o.CgroupParent == "" {
 		o.CgroupParent = "/nova-agent-" + rootMark(o.Root)
 	}
+	if o.Plugins.Sockets == nil {
+		o.Plugins.Sockets = plugin.DefaultSockets
+	}
+	if o.Plugins.Specs == nil {
+		o.Plugins.Specs = plugin.DefaultSpecs
+	}
 	e := &Engine{
 		opts: o, log: o.Logger, cgroup: o.CgroupParent,
-		events:     newEventLog(),
-		containers: map[string]*tracked{},
-		names:      map[string]string{},
-		execs:      map[string]*execution{},
-		bridge:     bridge{published: map[string]published{}},
-		volumes:    map[string]Volume{},
+		events:      newEventLog(),
+		containers:  map[string]*tracked{},
+		names:       map[string]string{},
+		execs:       map[string]*execution{},
+		bridge:      bridge{published: map[string]published{}},
+		volumes:     map[string]Volume{},
+		pluginPaths: map[string]string{},
 	}
 	e.volumeLocks.what = "volume"
 	// Not ctx: what it starts goes on when Open has returned.

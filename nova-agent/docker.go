@@ -15,6 +15,7 @@ import (
 	"novaagent/config"
 	"novaagent/engine"
 	"novaagent/engine/dockerapi"
+	"novaagent/engine/plugin"
 )
 
 // dockerFlags are the flags of the keys of docker_api, called as dockerd calls them.
@@ -30,6 +31,10 @@ func dockerFlags(f *flag.FlagSet) *config.DockerAPI {
 	f.StringVar(&c.TLSCert, "tlscert", "", "`file` of the server's certificate")
 	f.StringVar(&c.TLSKey, "tlskey", "", "`file` of the server's key")
 	f.BoolVar(&c.TLSVerify, "tlsverify", c.TLSVerify, "ask clients for certificates; TLS without is refused")
+	f.Func("authorization-plugin", "ask the plug-in of that `name` about every request; may be repeated", func(name string) error {
+		c.AuthorizationPlugins = append(c.AuthorizationPlugins, name)
+		return nil
+	})
 	f.BoolVar(&c.PlainTCP, "plain-tcp", false, "let tcp:// on a loopback address do without TLS; every user of the host is root then")
 	return &c
 }
@@ -49,7 +54,7 @@ func serveDocker(c *config.DockerAPI, e *engine.Engine, log *slog.Logger, seen f
 	}
 	s := &dockerServer{
 		server: dockerapi.NewServer(dockerapi.New(e, dockerapi.Options{
-			Version: strings.TrimPrefix(version, "v"), Logger: log, Observe: seen,
+			Version: strings.TrimPrefix(version, "v"), Logger: log, Observe: seen, Authorization: c.AuthorizationPlugins,
 		})),
 		listeners: len(listeners), done: make(chan error, len(listeners)),
 	}
@@ -112,4 +117,9 @@ func (s *dockerServer) Close() error {
 		}
 	}
 	return err
+}
+
+// pluginFinder looks where c says.
+func pluginFinder(c *config.Engine) plugin.Finder {
+	return plugin.Finder{Sockets: strings.Split(c.PluginSockets, ":"), Specs: strings.Split(c.PluginSpecs, ":")}
 }

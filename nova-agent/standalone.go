@@ -22,6 +22,9 @@ func runStandalone(ctx context.Context, args []string) error {
 	f := newFlags("standalone")
 	root := f.String("root", "", "keep everything under `dir`")
 	api := dockerFlags(f)
+	plugins := config.Default().Engine
+	f.StringVar(&plugins.PluginSockets, "plugin-sockets", plugins.PluginSockets, "`dir` of the sockets of plug-ins")
+	f.StringVar(&plugins.PluginSpecs, "plugin-specs", plugins.PluginSpecs, "`dirs` of the .spec and .json files of plug-ins, with colons between")
 	level := f.String("log-level", "info", "debug, info, warn or error")
 	format := f.String("log-format", "text", "text or json")
 	if err := parseAll(f, args); err != nil {
@@ -43,7 +46,7 @@ func runStandalone(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	e, err := engine.Open(ctx, engine.Options{Root: path, Logger: log})
+	e, err := engine.Open(ctx, engine.Options{Root: path, Logger: log, Plugins: pluginFinder(&plugins)})
 	if err != nil {
 		return err
 	}

@@ -145,6 +145,7 @@ func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string
 	if spec.Mounts, err = mountsOf(h); err != nil {
 		return fail(err)
 	}
+	spec.VolumeDriver = engineDriver(h.VolumeDriver)
 	if spec.Security, err = securityOf(h); err != nil {
 		return fail(err)
 	}
@@ -258,6 +259,9 @@ func mountsOf(h *container.HostConfig) ([]engine.Mount, error) {
 		m, err := bindOf(bind)
 		if err != nil {
 			return nil, err
+		}
+		if m.Type == engine.MountVolume {
+			m.Volume.Driver = engineDriver(h.VolumeDriver)
 		}
 		out = append(out, m)
 	}

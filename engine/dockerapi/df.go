@@ -183,15 +183,15 @@ func (s *server) volumeUsage(r *request, answer *diskUsage) error {
 		if err != nil {
 			continue // removed meanwhile
 		}
-		shown := s.volumeOf(v)
+		shown := s.volumeOf(r.Context(), v)
 		shown.UsageData = &volume.UsageData{Size: bytes, RefCount: int64(len(s.engine.VolumeUsers(v.Name)))}
 		answer.Volumes = append(answer.Volumes, shown)
 		usage.TotalCount++
-		usage.TotalSize += bytes
+		usage.TotalSize += max(0, bytes) // a plug-in's is not known
 		if shown.UsageData.RefCount > 0 {
 			usage.ActiveCount++
 		} else {
-			usage.Reclaimable += bytes
+			usage.Reclaimable += max(0, bytes)
 		}
 	}
 	return nil

@@ -134,7 +134,7 @@ func messageOfEvent(ev engine.Event) eventMessage {
 
 // messageOfVolume has the attributes that moby's volume service and daemon give.
 func messageOfVolume(ev engine.Event) eventMessage {
-	attributes := map[string]string{"driver": volumeDriver}
+	attributes := map[string]string{"driver": driverOf(&engine.Volume{Driver: ev.Driver})}
 	switch ev.Action {
 	case engine.ActionMount:
 		attributes["container"], attributes["destination"] = ev.ID, ev.Mount.Target

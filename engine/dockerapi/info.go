@@ -56,7 +56,8 @@ func (s *server) info(r *request) error {
 		Swarm:           swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		SecurityOptions: []string{"name=seccomp,profile=builtin", "name=userns", "name=cgroupns"},
 		Plugins: system.PluginsInfo{
-			Log: []string{"json-file", "none"}, Network: []string{"bridge", "host", "null"}, Volume: []string{volumeDriver},
+			Log: []string{"json-file", "none"}, Network: []string{"bridge", "host", "null"}, Volume: append([]string{volumeDriver}, s.volumePlugins(r.Context())...),
+			Authorization: s.opts.Authorization,
 		},
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
 		CDISpecDirs:     []string{},

@@ -41,6 +41,8 @@ type Options struct {
 	// Version is the program's, told by GET /version.
 	Version string
 	Logger  *slog.Logger
+	// Authorization are the names of the authorization plug-ins, in the order in which they are asked.
+	Authorization []string
 	// Observe, if set, is told of each request that was answered: its route's pattern,
 	// status and duration. Streams are told of when they end.
 	Observe func(method, pattern string, status int, took time.Duration)
@@ -176,18 +178,7 @@ func (s *server) serve(r *request) error {
 		if r.version < route.since {
 			return fmt.Errorf("%s requires minimum API version %s: %w", route.key(), versionText(route.since), errdefs.ErrInvalid)
 		}
-		if route.changes != none {
-			c, err := s.engine.Inspect(r.vars["id"])
-			if err != nil {
-				return err
-			}
-			if err := checkOwner(c, route.changes); err != nil {
-				return err
-			}
-			// From here on the same container, whatever is renamed meanwhile.
-			r.vars["id"] = c.ID
-		}
-		return route.handle(s, r)
+		return s.authorize(r, func() error { return s.handle(r, &route) })
 	}
 	if otherMethod {
 		r.w.Header().Set("Content-Type", "application/json")
@@ -195,6 +186,22 @@ func (s *server) serve(r *request) error {
 		return json.NewEncoder(r.w).Encode(common.ErrorResponse{Message: "method not allowed"})
 	}
 	return fmt.Errorf("page not found: %w", errdefs.ErrNotFound)
+}
+
+// handle has route answer.
+func (s *server) handle(r *request, route *compiled) error {
+	if route.changes != none {
+		c, err := s.engine.Inspect(r.vars["id"])
+		if err != nil {
+			return err
+		}
+		if err := checkOwner(c, route.changes); err != nil {
+			return err
+		}
+		// From here on the same container, whatever is renamed meanwhile.
+		r.vars["id"] = c.ID
+	}
+	return route.handle(s, r)
 }
 
 var versioned = regexp.MustCompile(`^/v([0-9]{1,3})\.([0-9]{1,3})(/.*)$`)
