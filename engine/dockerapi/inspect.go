@@ -13,15 +13,30 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
 
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
 )
 
-// inspectResponse has the fields at the top of NetworkSettings that were dropped in 1.52.
+// inspectResponse has the fields of all versions: see versions.go.
 type inspectResponse struct {
 	container.InspectResponse
+	Config          *inspectConfig
+	HostConfig      *inspectHostConfig
 	NetworkSettings networkSettings
+}
+
+type inspectConfig struct {
+	*container.Config
+	OnBuild    []string
+	MacAddress string `json:",omitempty"`
+}
+
+// inspectHostConfig has limits that newer kernels don't have; they are never set.
+type inspectHostConfig struct {
+	*container.HostConfig
+	KernelMemory, KernelMemoryTCP int64
 }
 
 type networkSettings struct {
@@ -30,6 +45,8 @@ type networkSettings struct {
 	HairpinMode            bool
 	LinkLocalIPv6Address   string
 	LinkLocalIPv6PrefixLen int
+	SecondaryIPAddresses   []network.EndpointIPAMConfig
+	SecondaryIPv6Addresses []network.EndpointIPAMConfig
 	EndpointID             string
 	Gateway                string
 	GlobalIPv6Address      string
@@ -39,6 +56,9 @@ type networkSettings struct {
 	IPv6Gateway            string
 	MacAddress             string
 }
+
+// storageDriver is what the layers are mounted with.
+const storageDriver = "overlay"
 
 // stateOf is the container's state as Docker names it.
 func stateOf(c *engine.Container) container.ContainerState {
@@ -74,13 +94,18 @@ func (s *server) containerInspect(r *request) error {
 			ID: c.ID, Created: c.Created.Format(time.RFC3339Nano), Name: "/" + c.Spec.Name,
 			Path: c.Process.Args[0], Args: c.Process.Args[1:],
 			Image: c.ImageConfigDigest, RestartCount: c.Restarts,
-			Driver: "overlay", Platform: "linux",
+			Driver: storageDriver, Platform: "linux",
 			ResolvConfPath: s.engine.FilePath(c.ID, "resolv.conf"), HostnamePath: s.engine.FilePath(c.ID, "hostname"),
-			HostsPath: s.engine.FilePath(c.ID, "hosts"),
-			State:     inspectState(&c), HostConfig: asked.HostConfig, Config: s.configOf(&c, asked),
-			Mounts: s.mountPoints(&c),
+			HostsPath:   s.engine.FilePath(c.ID, "hosts"),
+			State:       inspectState(&c),
+			Mounts:      s.mountPoints(&c),
+			GraphDriver: &storage.DriverData{Name: storageDriver},
+			Storage:     &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: storageDriver}}},
 		},
+		HostConfig: &inspectHostConfig{HostConfig: asked.HostConfig},
 	}
+	config := s.configOf(&c, asked)
+	answer.Config = &inspectConfig{Config: config, OnBuild: config.OnBuild, MacAddress: asked.MacAddress}
 	if c.Spec.Log.Driver != "none" {
 		answer.LogPath = s.engine.LogPath(c.ID)
 	}
@@ -96,6 +121,9 @@ func (s *server) containerInspect(r *request) error {
 		answer.SizeRw, answer.SizeRootFs = &written, &total
 	}
 	networks := networksOf(&c)
+	if r.version < 45 {
+		addAliases(networks, &c)
+	}
 	answer.NetworkSettings.NetworkSettings = &container.NetworkSettings{Networks: networks, Ports: s.portMap(&c, asked)}
 	if len(c.Spec.Endpoints) > 0 {
 		ep := c.Spec.Endpoints[0]
@@ -106,6 +134,25 @@ func (s *server) containerInspect(r *request) error {
 		answer.NetworkSettings.GlobalIPv6Address, answer.NetworkSettings.GlobalIPv6PrefixLen = text(settings.GlobalIPv6Address), settings.GlobalIPv6PrefixLen
 	}
 	return r.reply(http.StatusOK, answer)
+}
+
+// addAliases gives the endpoints in user-defined networks the names as aliases that are in DNSNames
+// since 1.44, and only there since 1.45.
+func addAliases(networks map[string]*network.EndpointSettings, c *engine.Container) {
+	hostname := c.Spec.Hostname
+	if hostname == "" {
+		hostname = c.ID[:12]
+	}
+	for name, ep := range networks {
+		if !container.NetworkMode(name).IsUserDefined() {
+			continue
+		}
+		for _, alias := range []string{c.ID[:12], hostname} {
+			if !slices.Contains(ep.Aliases, alias) {
+				ep.Aliases = append(ep.Aliases, alias)
+			}
+		}
+	}
 }
 
 // text is v's text, "" for the zero address.

@@ -24,7 +24,6 @@ func refuse(body *createRequest) error {
 		set  bool
 	}{
 		{"Healthcheck", c.Healthcheck != nil && len(c.Healthcheck.Test) > 0 && c.Healthcheck.Test[0] != "NONE"},
-		{"HostConfig.VolumeDriver", h.VolumeDriver != "" && h.VolumeDriver != "local"},
 		{"HostConfig.Annotations", len(h.Annotations) > 0},
 		{"HostConfig.CgroupnsMode", h.CgroupnsMode.IsHost()},
 		{"HostConfig.IpcMode", h.IpcMode != "" && h.IpcMode != "private"},

@@ -21,6 +21,7 @@ import (
 	"novaagent/engine/dockerapi"
 	"novaagent/engine/enginetest"
 	"novaagent/engine/image"
+	"novaagent/engine/plugin"
 	"novaagent/tests/need"
 	"novaagent/tests/shim"
 )
@@ -46,6 +47,8 @@ type api struct {
 	engine *engine.Engine
 	socket string
 	close  func() error
+	// stop closes the engine and leaves its containers and files.
+	stop func() error
 }
 
 func serve(t testing.TB, root, socket string) *api {
@@ -55,7 +58,8 @@ func serve(t testing.TB, root, socket string) *api {
 	enginetest.Leaks(t, root, cgroup)
 	e, err := engine.Open(context.Background(), engine.Options{
 		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t),
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Plugins: plugin.Finder{Sockets: []string{filepath.Join(filepath.Dir(socket), "plugins")}, Specs: []string{filepath.Join(filepath.Dir(socket), "specs")}},
+		Logger:  slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +75,13 @@ func serve(t testing.TB, root, socket string) *api {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	a := &api{engine: e, socket: socket}
+	a.stop = func() error {
+		err := server.Close()
+		if s := <-served; !errors.Is(s, http.ErrServerClosed) {
+			err = errors.Join(err, s)
+		}
+		return errors.Join(err, e.Close())
+	}
 	a.close = func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -81,11 +92,7 @@ func serve(t testing.TB, root, socket string) *api {
 		for _, v := range e.Volumes() {
 			errs = append(errs, fmt.Errorf("volume %s was left behind", v.Name), e.RemoveVolume(ctx, v.Name))
 		}
-		errs = append(errs, server.Close())
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			errs = append(errs, err)
-		}
-		errs = append(errs, e.Close(), os.RemoveAll(root))
+		errs = append(errs, a.stop(), os.RemoveAll(root))
 		for _, dir := range cgroupDirs(cgroup) {
 			os.Remove(filepath.Join(dir, "shims"))
 			os.Remove(dir)

@@ -3,6 +3,7 @@ package dockerapi
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -103,6 +104,14 @@ func (s *session) ignoreStdin() {
 // has closed its sending half: until then it may still be listening.
 func (s *session) watchHangup(err error) {
 	s.once.Do(func() {
+		if secure, ok := s.conn.(*tls.Conn); ok && errors.Is(err, io.EOF) {
+			// Its sending half ended within TLS. The connection below ends when the client has gone.
+			s.done.Go(func() {
+				_, _ = io.Copy(io.Discard, secure.NetConn())
+				s.cancel()
+			})
+			return
+		}
 		sc, ok := s.conn.(syscall.Conn)
 		if !errors.Is(err, io.EOF) || !ok {
 			s.cancel()
