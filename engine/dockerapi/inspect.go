@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -68,6 +69,9 @@ func (s *server) containerInspect(r *request) error {
 	asked, err := requestOf(&c)
 	if err != nil {
 		return err
+	}
+	if asked.HostConfig.LogConfig.Type == "" { // docker-py reads no log otherwise
+		asked.HostConfig.LogConfig.Type = "json-file"
 	}
 	answer := inspectResponse{
 		InspectResponse: container.InspectResponse{
@@ -176,6 +180,11 @@ func (s *server) configOf(c *engine.Container, asked *createRequest) *container.
 			if len(config.Cmd) == 0 {
 				config.Cmd = image.Cmd
 			}
+		}
+		if c.Spec.Owner == engine.OwnerDocker {
+			// Without what the engine itself adds, as HOSTNAME.
+			config.Env = joinEnv(c.Spec.Env, image.Env)
+			config.WorkingDir = cmp.Or(c.Spec.WorkDir, image.WorkingDir)
 		}
 		for k, v := range image.Labels {
 			config.Labels[k] = v
