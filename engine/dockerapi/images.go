@@ -284,6 +284,10 @@ func (s *server) imageRemove(r *request) error {
 	}
 	if users := store.Users(img.Digest); len(users) > 0 {
 		// Docker lets a forced removal take the name of an image in use, if no container runs.
+		if name != "" {
+			return fmt.Errorf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s: %w",
+				ref, short(users[0]), short(img.ConfigDigest.Encoded()), errdefs.ErrConflict)
+		}
 		return fmt.Errorf("conflict: unable to delete %s (cannot be forced) - image is being used by container %s: %w",
 			short(img.ConfigDigest.Encoded()), short(users[0]), errdefs.ErrConflict)
 	}

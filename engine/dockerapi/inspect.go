@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -88,6 +89,9 @@ func (s *server) containerInspect(r *request) error {
 	asked, err := requestOf(&c)
 	if err != nil {
 		return err
+	}
+	if asked.HostConfig.LogConfig.Type == "" { // docker-py reads no log otherwise
+		asked.HostConfig.LogConfig.Type = "json-file"
 	}
 	answer := inspectResponse{
 		InspectResponse: container.InspectResponse{
@@ -224,6 +228,11 @@ func (s *server) configOf(c *engine.Container, asked *createRequest) *container.
 				config.Cmd = image.Cmd
 			}
 		}
+		if c.Spec.Owner == engine.OwnerDocker {
+			// Without what the engine itself adds, as HOSTNAME.
+			config.Env = joinEnv(c.Spec.Env, image.Env)
+			config.WorkingDir = cmp.Or(c.Spec.WorkDir, image.WorkingDir)
+		}
 		for k, v := range image.Labels {
 			config.Labels[k] = v
 		}
@@ -231,7 +240,7 @@ func (s *server) configOf(c *engine.Container, asked *createRequest) *container.
 			config.Volumes = withImageVolumes(config.Volumes, image.Volumes)
 		}
 	}
-	for k, v := range c.Spec.Labels {
+	for k, v := range labelsOf(c) {
 		config.Labels[k] = v
 	}
 	if c.Spec.Owner != engine.OwnerDocker {
@@ -389,18 +398,35 @@ func (s *server) fits(c *engine.Container, f filters) bool {
 		}) &&
 		f.any("publish", func(v string) bool { return s.hasPort(c, v, true) }) &&
 		f.any("expose", func(v string) bool { return s.hasPort(c, v, false) }) &&
-		f.labels(c.Spec.Labels)
+		f.labels(labelsOf(c))
+}
+
+// labelAddresses is the label of an instance of Nova's that has the addresses of its ports.
+const labelAddresses = "org.openstack.addresses"
+
+// labelsOf are a container's labels. The ports of an instance come and go, so theirs is made here.
+func labelsOf(c *engine.Container) map[string]string {
+	labels := map[string]string{}
+	for k, v := range c.Spec.Labels {
+		labels[k] = v
+	}
+	if c.Spec.Owner == engine.OwnerNova && len(c.Spec.Endpoints) > 0 {
+		var list []string
+		for _, ep := range c.Spec.Endpoints {
+			for _, address := range ep.Addresses {
+				list = append(list, address.Addr().String())
+			}
+		}
+		labels[labelAddresses] = strings.Join(list, ",")
+	}
+	return labels
 }
 
 func (s *server) summary(c *engine.Container) container.Summary {
-	labels := c.Spec.Labels
-	if labels == nil {
-		labels = map[string]string{}
-	}
 	out := container.Summary{
 		ID: c.ID, Names: []string{"/" + c.Spec.Name}, Image: s.imageName(c), ImageID: c.ImageConfigDigest,
 		Command: strings.Join(c.Process.Args, " "), Created: c.Created.Unix(), Ports: s.portSummaries(c),
-		Labels: labels, State: stateOf(c), Status: statusText(c, time.Now()),
+		Labels: labelsOf(c), State: stateOf(c), Status: statusText(c, time.Now()),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: networksOf(c)},
 		Mounts:          s.mountPoints(c),
 	}

@@ -1,8 +1,8 @@
 package dockerapi_test
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -23,6 +23,7 @@ import (
 	"novaagent/engine/image"
 	"novaagent/engine/plugin"
 	"novaagent/tests/need"
+	"novaagent/tests/peer"
 	"novaagent/tests/shim"
 )
 
@@ -112,31 +113,59 @@ func cgroupDirs(parent string) []string {
 func TestDockerCLI(t *testing.T) {
 	need.Root(t)
 	need.Command(t, "docker")
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+	testscript.Run(t, scripts("", func(env *testscript.Env) (*peer.Daemon, error) {
+		a := serve(env.T().(testing.TB), filepath.Join(env.WorkDir, ".engine"), filepath.Join(env.WorkDir, ".docker.sock"))
+		env.Values["engine"] = a.engine
+		env.Defer(func() {
+			if err := a.close(); err != nil {
+				env.T().(testing.TB).Error(err)
+			}
+		})
+		return peer.Connect("nova-agent", a.socket), nil
+	}))
+}
+
+// scripts are the parameters of testdata's scripts; docker is the version of the dockerd they run against,
+// none for the project's own, and start starts the server of a script.
+func scripts(docker string, start func(*testscript.Env) (*peer.Daemon, error)) testscript.Params {
+	return testscript.Params{
+		Dir:             "testdata",
+		ContinueOnError: true,
+		Condition: func(cond string) (bool, error) {
+			if version, ok := strings.CutPrefix(cond, "docker:"); ok {
+				return version == docker, nil
+			}
+			if cond == "peer" {
+				return docker != "", nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
 		Setup: func(env *testscript.Env) error {
-			root := filepath.Join(env.WorkDir, ".engine")
-			a := serve(env.T().(testing.TB), root, filepath.Join(env.WorkDir, ".docker.sock"))
-			env.Setenv("DOCKER_HOST", "unix://"+a.socket)
+			t := env.T().(testing.TB)
+			d, err := start(env)
+			if err != nil {
+				return err
+			}
+			env.Setenv("DOCKER_HOST", "unix://"+d.Socket)
 			env.Setenv("DOCKER_CONFIG", filepath.Join(env.WorkDir, ".docker"))
 			env.Setenv("DOCKER_CLI_HINTS", "false")
-			env.Values["engine"] = a.engine
+			// $ONHOST COMMAND: in the network namespace that the server publishes ports in.
+			env.Setenv("ONHOST", "")
+			if d.PID != 0 {
+				env.Setenv("ONHOST", fmt.Sprintf("nsenter -n -t %d", d.PID))
+			}
+			env.Values["daemon"] = d
 			env.Values["t"] = env.T()
 			// Archives of busybox, of another image, and of one without a name.
 			for name, data := range map[string][]byte{
-				"busybox.tar": archive(env.T().(testing.TB)),
-				"other.tar":   enginetest.Archive(env.T().(testing.TB), "other:latest", ocispec.ImageConfig{Labels: map[string]string{"which": "other"}}),
-				"unnamed.tar": enginetest.Archive(env.T().(testing.TB), "", ocispec.ImageConfig{Cmd: []string{"unnamed"}}),
+				"busybox.tar": archive(t),
+				"other.tar":   enginetest.Archive(t, "other:latest", ocispec.ImageConfig{Labels: map[string]string{"which": "other"}}),
+				"unnamed.tar": enginetest.Archive(t, "", ocispec.ImageConfig{Cmd: []string{"unnamed"}}),
 			} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), data, 0o600); err != nil {
 					return err
 				}
 			}
-			env.Defer(func() {
-				if err := a.close(); err != nil {
-					env.T().(testing.TB).Error(err)
-				}
-			})
 			return nil
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
@@ -155,24 +184,36 @@ func TestDockerCLI(t *testing.T) {
 					volumes[target] = struct{}{}
 				}
 				data := enginetest.Archive(ts.Value("t").(testing.TB), args[0], ocispec.ImageConfig{Cmd: []string{"sh"}, Volumes: volumes})
-				_, err := ts.Value("engine").(*engine.Engine).Images().Load(context.Background(), bytes.NewReader(data), image.ImportOptions{ArchiveNames: true})
-				ts.Check(err)
+				ts.Check(ts.Value("daemon").(*peer.Daemon).Call("POST", "/images/load", data, nil))
 			},
-			// await REF STATE: waits until a container is in a state.
+			// await REF STATE: waits until a container is in a state, as inspect tells it, stopped or gone.
 			"await": func(ts *testscript.TestScript, neg bool, args []string) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
-				e := ts.Value("engine").(*engine.Engine)
-				events := e.Subscribe(ctx, time.Time{})
-				for {
-					if c, err := e.Inspect(args[0]); err == nil && string(c.State) == args[1] || err != nil && args[1] == "gone" {
-						return
-					}
-					if _, ok := <-events; !ok {
-						ts.Fatalf("%s did not become %s", args[0], args[1])
-					}
-				}
+				ts.Check(await(ctx, ts.Value("daemon").(*peer.Daemon), args[0], args[1]))
 			},
 		},
-	})
+	}
+}
+
+func await(ctx context.Context, d *peer.Daemon, ref, state string) error {
+	resp, err := d.Do(ctx, "GET", "/events", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	for events := json.NewDecoder(resp.Body); ; {
+		var c struct{ State struct{ Status string } }
+		err := d.Call("GET", "/containers/"+ref+"/json", nil, &c)
+		var status *peer.StatusError
+		switch {
+		case errors.As(err, &status) && status.Code == http.StatusNotFound && state == "gone",
+			c.State.Status == state, c.State.Status == "exited" && state == "stopped":
+			return nil
+		}
+		var event json.RawMessage
+		if err := events.Decode(&event); err != nil {
+			return fmt.Errorf("%s did not become %s: %w", ref, state, err)
+		}
+	}
 }
