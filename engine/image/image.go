@@ -27,6 +27,9 @@ type Image struct {
 	// Names are the references that point to the image, sorted. An image
 	// may have none.
 	Names []string
+	// Digests are references by digest, sorted: where the image was pulled from or pushed to. The digest
+	// is that of what the registry has under the name, which may be an index that lists the image.
+	Digests []string
 	// Created is when the image was first imported here.
 	// Config.Created is what its author says.
 	Created time.Time

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/metadata/boltutil"
@@ -31,6 +32,19 @@ func normalName(name string) (string, error) {
 	return ref.String(), nil
 }
 
+// recordName is normalName, or for a reference with a digest its repository and digest.
+func recordName(name string) (string, error) {
+	if ref, err := reference.ParseDockerRef(name); err == nil {
+		if d, ok := ref.(reference.Canonical); ok && d.Digest().Algorithm() == digest.SHA256 {
+			return ref.String(), nil
+		}
+	}
+	return normalName(name)
+}
+
+// isDigestName tells names by digest from tags.
+func isDigestName(name string) bool { return strings.Contains(name, "@") }
+
 // Tag gives the image that ref finds a name, which it takes from another image
 // if need be. ErrNotFound, ErrInvalid.
 func (s *Store) Tag(ctx context.Context, ref, name string) error {
@@ -50,10 +64,10 @@ func (s *Store) Tag(ctx context.Context, ref, name string) error {
 	return s.publishLocked(ctx, r, []string{name})
 }
 
-// Untag takes a name from its image, which stays even if it was the last.
-// changed is false if no image has the name.
+// Untag takes a name from its image, a tag or one of Image.Digests; the image stays even if it was
+// the last. changed is false if no image has the name.
 func (s *Store) Untag(ctx context.Context, name string) (changed bool, err error) {
-	name, err = normalName(name)
+	name, err = recordName(name)
 	if err != nil {
 		return false, err
 	}
@@ -88,13 +102,13 @@ func (s *Store) freed(ctx context.Context, err error) {
 	}
 }
 
-// Discard removes an image that has neither name nor user; removed tells
+// Discard removes an image that has no name, not even by digest, and no user; removed tells
 // whether it had to go. It looks and acts in one step, so that a name that is
 // given meanwhile keeps the image.
 func (s *Store) Discard(ctx context.Context, d digest.Digest) (removed bool, err error) {
 	s.mu.Lock()
 	r, ok := s.records[d]
-	if !ok || len(r.image.Names) > 0 || r.users > 0 {
+	if !ok || len(r.image.Names)+len(r.image.Digests) > 0 || r.users > 0 {
 		s.mu.Unlock()
 		return false, nil
 	}
@@ -123,10 +137,11 @@ func (s *Store) forgetLocked(ctx context.Context, r *record) error {
 	if r.users > 0 {
 		return fmt.Errorf("image %s: used by %d containers, %s among them: %w", d, r.users, s.usersLocked(d)[0], errdefs.ErrConflict)
 	}
-	if err := s.deleteRecords(ctx, append(slices.Clone(r.image.Names), string(d))); err != nil {
+	names := slices.Concat(r.image.Names, r.image.Digests)
+	if err := s.deleteRecords(ctx, append(names, string(d))); err != nil {
 		return fmt.Errorf("image %s: remove: %w", d, storeError(err))
 	}
-	for _, name := range r.image.Names {
+	for _, name := range names {
 		delete(s.names, name)
 	}
 	delete(s.records, d)
@@ -189,14 +204,23 @@ func (s *Store) addLocked(r *record) {
 func (s *Store) nameLocked(d digest.Digest, name string) {
 	s.dropNameLocked(name)
 	s.names[name] = d
-	r := s.records[d]
-	r.image.Names = append(slices.Clone(r.image.Names), name)
-	slices.Sort(r.image.Names)
+	list := s.records[d].namesLike(name)
+	*list = append(slices.Clone(*list), name)
+	slices.Sort(*list)
+}
+
+// namesLike is the list of an image's names that name belongs to.
+func (r *record) namesLike(name string) *[]string {
+	if isDigestName(name) {
+		return &r.image.Digests
+	}
+	return &r.image.Names
 }
 
 func (s *Store) dropNameLocked(name string) {
 	if r, ok := s.records[s.names[name]]; ok {
-		r.image.Names = slices.DeleteFunc(slices.Clone(r.image.Names), func(n string) bool { return n == name })
+		list := r.namesLike(name)
+		*list = slices.DeleteFunc(slices.Clone(*list), func(n string) bool { return n == name })
 	}
 	delete(s.names, name)
 }

@@ -1,8 +1,10 @@
 package image
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/images"
@@ -39,8 +41,9 @@ type document struct {
 	raw  []byte
 }
 
+// layerBlob is the bytes of a layer, wherever they are; open is nil if they were read already.
 type layerBlob struct {
-	*blob
+	open func(context.Context) (io.ReadCloser, error)
 	desc ocispec.Descriptor
 }
 
@@ -111,7 +114,7 @@ func (c *candidate) fromDocker(sp *spool, config string, layers []string, limits
 		if desc.MediaType, err = dockerLayerType(lb); err != nil {
 			return err
 		}
-		c.layers = append(c.layers, layerBlob{lb, desc})
+		c.layers = append(c.layers, layerBlob{lb.open, desc})
 		manifest.Layers = append(manifest.Layers, desc)
 	}
 	raw, err := json.Marshal(manifest)
@@ -212,21 +215,13 @@ func (c *candidate) fromOCI(sp *spool, d ocispec.Descriptor, limits Limits) erro
 	if err != nil {
 		return err
 	}
-	what := "manifest " + d.Digest.String()
-	var m ocispec.Manifest
-	raw, err := b.json(what, limits.MaxJSONBytes, &m)
+	raw, err := b.bytes("manifest "+d.Digest.String(), limits.MaxJSONBytes)
 	if err != nil {
 		return err
 	}
-	mediaType, err := checkDocument(what, d.MediaType, raw)
+	m, err := c.readManifest(d.MediaType, raw)
 	if err != nil {
 		return err
-	}
-	c.manifest = document{ocispec.Descriptor{MediaType: mediaType, Digest: b.digest, Size: b.size}, raw}
-	switch m.Config.MediaType {
-	case ocispec.MediaTypeImageConfig, images.MediaTypeDockerSchema2Config:
-	default:
-		return fmt.Errorf("%s is of an artifact of type %.100q, not of an image: %w", what, m.Config.MediaType, errdefs.ErrInvalid)
 	}
 	cb, err := sp.blob(m.Config, "configuration")
 	if err != nil {
@@ -239,22 +234,51 @@ func (c *candidate) fromOCI(sp *spool, d ocispec.Descriptor, limits Limits) erro
 		return err
 	}
 	for _, ld := range m.Layers {
-		if !images.IsLayerType(ld.MediaType) || strings.HasSuffix(ld.MediaType, "+encrypted") {
-			return fmt.Errorf("layer %s is of type %.100q: %w", ld.Digest, ld.MediaType, errdefs.ErrUnsupported)
-		}
 		lb, err := sp.blob(ld, "layer")
 		if err != nil {
 			return err
 		}
-		c.layers = append(c.layers, layerBlob{lb, ld})
+		c.layers = append(c.layers, layerBlob{lb.open, ld})
 	}
 	return nil
 }
 
+// readManifest takes the manifest of an image, of the media type that its descriptor says.
+func (c *candidate) readManifest(mediaType string, raw []byte) (m ocispec.Manifest, err error) {
+	d := digest.FromBytes(raw)
+	what := "manifest " + d.String()
+	if err := decodeJSON(what, raw, &m); err != nil {
+		return m, err
+	}
+	if mediaType, err = checkDocument(what, mediaType, raw); err != nil {
+		return m, err
+	}
+	c.manifest = document{ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(raw))}, raw}
+	switch m.Config.MediaType {
+	case ocispec.MediaTypeImageConfig, images.MediaTypeDockerSchema2Config:
+	default:
+		return m, fmt.Errorf("%s is of an artifact of type %.100q, not of an image: %w", what, m.Config.MediaType, errdefs.ErrInvalid)
+	}
+	for _, l := range m.Layers {
+		if !images.IsLayerType(l.MediaType) || strings.HasSuffix(l.MediaType, "+encrypted") {
+			return m, fmt.Errorf("layer %.100s is of type %.100q: %w", l.Digest, l.MediaType, errdefs.ErrUnsupported)
+		}
+	}
+	return m, nil
+}
+
 func (c *candidate) readConfig(b *blob, desc ocispec.Descriptor, limits Limits) error {
-	what := "configuration " + b.digest.String()
-	raw, err := b.json(what, limits.MaxJSONBytes, &c.image)
+	raw, err := b.bytes("configuration "+b.digest.String(), limits.MaxJSONBytes)
 	if err != nil {
+		return err
+	}
+	return c.setConfig(desc, raw)
+}
+
+// setConfig takes the configuration of an image.
+func (c *candidate) setConfig(desc ocispec.Descriptor, raw []byte) error {
+	what := "configuration " + desc.Digest.String()
+	if err := decodeJSON(what, raw, &c.image); err != nil {
 		return err
 	}
 	// A manifest given out as a configuration has none of these.

@@ -24,13 +24,13 @@ const savedName = "io.containerd.image.name"
 
 // Archive is one or more images about to be written by Write. The caller closes it.
 type Archive struct {
-	blobs   []savedBlob // in the order of the archive, each once
-	index   ocispec.Index
-	docker  []dockerManifest
-	written map[digest.Digest]bool
+	contents []*Contents
+	blobs    []savedBlob // in the order of the archive, each once
+	index    ocispec.Index
+	docker   []dockerManifest
+	written  map[digest.Digest]bool
 }
 
-// savedBlob is a blob held open, so that an image that is removed meanwhile is written all the same.
 type savedBlob struct {
 	digest digest.Digest
 	data   content.ReaderAt
@@ -47,8 +47,8 @@ type dockerManifest struct {
 // a manifest.json. A name without a tag means all tags of its repository, and what is not a name
 // is saved without one.
 //
-// ErrNotFound: an image. ErrUnsupported: its layers were imported without ImportOptions.KeepBlobs, and
-// nothing else has their bytes as the digests want them.
+// An image whose layers were imported without ImportOptions.KeepBlobs is made again of its files, see
+// Contents. ErrNotFound: an image.
 func (s *Store) Save(ctx context.Context, refs []string) (_ *Archive, err error) {
 	a := &Archive{written: map[digest.Digest]bool{}, index: ocispec.Index{
 		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex,
@@ -86,8 +86,8 @@ func (s *Store) Save(ctx context.Context, refs []string) (_ *Archive, err error)
 		note(img.Digest, name)
 	}
 	for _, d := range order {
-		if err := s.saveImage(s.ctx(ctx), a, d, names[d]); err != nil {
-			return nil, fmt.Errorf("save image %s: %w", d, err)
+		if err := s.saveImage(ctx, a, d, names[d]); err != nil {
+			return nil, fmt.Errorf("save: %w", err)
 		}
 	}
 	return a, nil
@@ -117,31 +117,20 @@ func (s *Store) tagsOf(ref string) []taggedImage {
 }
 
 func (s *Store) saveImage(ctx context.Context, a *Archive, d digest.Digest, names []string) error {
-	s.mu.RLock()
-	r, ok := s.records[d]
-	var img Image
-	var target ocispec.Descriptor
-	if ok {
-		img, target = r.snapshot(), r.target
+	c, err := s.Contents(ctx, d)
+	if err != nil {
+		return err
 	}
-	s.mu.RUnlock()
-	if !ok {
-		return errdefs.ErrNotFound
+	a.contents = append(a.contents, c)
+	target := c.Manifest
+	m := dockerManifest{Config: blobPath(c.Config.Digest)}
+	for _, l := range c.Layers {
+		m.Layers = append(m.Layers, blobPath(l.Digest))
 	}
-	m := dockerManifest{Config: blobPath(img.ConfigDigest)}
-	for _, l := range img.Layers {
-		switch err := s.saveBlob(ctx, a, l.Blob.Digest); {
-		case errors.Is(err, errdefs.ErrNotFound):
-			return fmt.Errorf("the archive of layer %s was not kept when the image was imported, only its files: load the image with `docker load` to keep it: %w",
-				l.DiffID, errdefs.ErrUnsupported)
-		case err != nil:
-			return err
-		}
-		m.Layers = append(m.Layers, blobPath(l.Blob.Digest))
-	}
-	for _, blob := range []digest.Digest{img.ConfigDigest, d} {
-		if err := s.saveBlob(ctx, a, blob); err != nil {
-			return err
+	for _, blob := range append(c.Layers[:len(c.Layers):len(c.Layers)], c.Config, c.Manifest) {
+		if !a.written[blob.Digest] {
+			a.written[blob.Digest] = true
+			a.blobs = append(a.blobs, savedBlob{blob.Digest, c.Blob(blob.Digest)})
 		}
 	}
 	if len(names) == 0 {
@@ -161,20 +150,6 @@ func (s *Store) saveImage(ctx context.Context, a *Archive, d digest.Digest, name
 		a.index.Manifests = append(a.index.Manifests, entry)
 	}
 	a.docker = append(a.docker, m)
-	return nil
-}
-
-// saveBlob adds a blob, once.
-func (s *Store) saveBlob(ctx context.Context, a *Archive, d digest.Digest) error {
-	if a.written[d] {
-		return nil
-	}
-	data, err := s.content.ReaderAt(ctx, ocispec.Descriptor{Digest: d})
-	if err != nil {
-		return storeError(err)
-	}
-	a.written[d] = true
-	a.blobs = append(a.blobs, savedBlob{d, data})
 	return nil
 }
 
@@ -227,9 +202,9 @@ func (a *Archive) Write(w io.Writer) error {
 // Close lets go of the blobs.
 func (a *Archive) Close() error {
 	var errs []error
-	for _, b := range a.blobs {
-		errs = append(errs, b.data.Close())
+	for _, c := range a.contents {
+		errs = append(errs, c.Close())
 	}
-	a.blobs = nil
+	a.contents, a.blobs = nil, nil
 	return errors.Join(errs...)
 }

@@ -150,13 +150,21 @@ func (sp *spool) file(name string) (*blob, bool) {
 	return nil, false
 }
 
-// json decodes b, of at most limit bytes, into v and returns the bytes. what
-// names it in errors.
-func (b *blob) json(what string, limit int64, v any) ([]byte, error) {
+// open reads the blob.
+func (b *blob) open(context.Context) (io.ReadCloser, error) { return os.Open(b.path) }
+
+// bytes reads a document of at most limit bytes, which errors call what.
+func (b *blob) bytes(what string, limit int64) ([]byte, error) {
 	if b.size > limit {
 		return nil, fmt.Errorf("%s of %d bytes, the limit is %d: %w", what, b.size, limit, errdefs.ErrInvalid)
 	}
-	raw, err := os.ReadFile(b.path)
+	return os.ReadFile(b.path)
+}
+
+// json decodes b, of at most limit bytes, into v and returns the bytes. what
+// names it in errors.
+func (b *blob) json(what string, limit int64, v any) ([]byte, error) {
+	raw, err := b.bytes(what, limit)
 	if err != nil {
 		return nil, err
 	}

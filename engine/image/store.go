@@ -60,14 +60,15 @@ type Store struct {
 	limits   Limits
 	platform platforms.MatchComparer
 
-	db       *metadata.DB
-	bolt     *bolt.DB
-	content  content.Store
-	layers   snapshots.Snapshotter
-	backends []interface{ Close() error }
-	images   images.Store
-	leases   leases.Manager
-	chains   chainLocks
+	db        *metadata.DB
+	bolt      *bolt.DB
+	content   content.Store
+	layers    snapshots.Snapshotter
+	backends  []interface{ Close() error }
+	images    images.Store
+	leases    leases.Manager
+	chains    chainLocks
+	downloads downloads
 
 	mu      sync.RWMutex
 	records map[digest.Digest]*record
@@ -230,7 +231,7 @@ func (s *Store) Lowers(_ context.Context, d digest.Digest) ([]string, error) {
 
 func (r *record) snapshot() Image {
 	img := r.image
-	img.Names = slices.Clone(img.Names)
+	img.Names, img.Digests = slices.Clone(img.Names), slices.Clone(img.Digests)
 	return img
 }
 
@@ -239,7 +240,7 @@ func (s *Store) findLocked(ref string) (*record, error) {
 	if r, ok := s.records[digest.Digest(ref)]; ok {
 		return r, nil
 	}
-	if name, err := normalName(ref); err == nil {
+	if name, err := recordName(ref); err == nil {
 		if d, ok := s.names[name]; ok {
 			return s.records[d], nil
 		}

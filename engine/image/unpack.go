@@ -84,7 +84,7 @@ func (s *Store) holdBlob(ctx context.Context, d digest.Digest) error {
 	return storeError(s.leases.AddResource(ctx, leases.Lease{ID: id}, leases.Resource{ID: string(d), Type: "content"}))
 }
 
-// unpackBlob unpacks a layer of a spool.
+// unpackBlob unpacks a layer.
 func (s *Store) unpackBlob(ctx context.Context, j layerJob) (u unpackedLayer, err error) {
 	parent := ""
 	if n := len(j.chains); n > 0 {
@@ -108,7 +108,7 @@ func (s *Store) unpackBlob(ctx context.Context, j layerJob) (u unpackedLayer, er
 // readBlobOnce passes the uncompressed stream of a layer to use, and verifies
 // it after that. With j.keep the blob is stored on the way.
 func (s *Store) readBlobOnce(ctx context.Context, j layerJob, use func(io.Reader) error) (err error) {
-	f, err := os.Open(j.blob.path)
+	f, err := j.blob.open(ctx)
 	if err != nil {
 		return err
 	}
