@@ -18,7 +18,7 @@ var rows = [][]string{
 	{"nova-agent"},
 	{"nova-agent/compute", "engine/dockerapi", "nova-agent/check", "nova-agent/observe"},
 	{"nova-agent/conductor"},
-	{"nova-agent/rpc", "nova-agent/objects", "nova-agent/placement", "nova-agent/neutron", "nova-agent/keystone", "imagebridge", "config"},
+	{"nova-agent/rpc", "nova-agent/objects", "nova-agent/placement", "nova-agent/neutron", "nova-agent/keystone", "imagebridge", "registry", "config"},
 	{"engine"},
 	{"engine/archive", "engine/image", "engine/network", "engine/plugin", "engine/runtime"},
 	{"engine/store", "engine/kernel"},

@@ -96,15 +96,8 @@ func (s *server) committed(r *request, c *engine.Container) (out dockerspec.Dock
 			asked = body.Config
 		}
 	}
-	for _, text := range r.query["changes"] {
-		for line := range strings.Lines(text) {
-			if strings.TrimSpace(line) == "" {
-				continue
-			}
-			if err := instruct(asked, line); err != nil {
-				return out, err
-			}
-		}
+	if err := instructAll(asked, r.query["changes"]); err != nil {
+		return out, err
 	}
 	front, err := requestOf(c)
 	if err != nil {
@@ -122,18 +115,25 @@ func (s *server) committed(r *request, c *engine.Container) (out dockerspec.Dock
 	own.Env, below.Env = joinEnv(own.Env, below.Env), nil
 	merge(&own, below)
 	merge(asked, &own)
-	out = dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{
-		User: asked.User, Env: asked.Env, Entrypoint: asked.Entrypoint, Cmd: asked.Cmd, Volumes: asked.Volumes,
-		WorkingDir: asked.WorkingDir, Labels: asked.Labels, StopSignal: asked.StopSignal,
+	out = configOf(asked)
+	out.Shell, out.Healthcheck = base.Shell, base.Healthcheck
+	return out, nil
+}
+
+// configOf is a container's configuration as an image's.
+func configOf(c *container.Config) dockerspec.DockerOCIImageConfig {
+	out := dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{
+		User: c.User, Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, Volumes: c.Volumes,
+		WorkingDir: c.WorkingDir, Labels: c.Labels, StopSignal: c.StopSignal,
 	}}
-	out.OnBuild, out.Shell, out.Healthcheck = asked.OnBuild, base.Shell, base.Healthcheck
-	for port := range asked.ExposedPorts {
+	out.OnBuild = c.OnBuild
+	for port := range c.ExposedPorts {
 		if out.ExposedPorts == nil {
 			out.ExposedPorts = map[string]struct{}{}
 		}
 		out.ExposedPorts[port.String()] = struct{}{}
 	}
-	return out, nil
+	return out
 }
 
 // fromImage is an image's configuration as a container's.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/moby/moby/api/types"
 	"github.com/moby/moby/api/types/plugin"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
 )
 
@@ -41,5 +42,8 @@ var systemOperations = map[string]operation{
 		params:  []param{filterBy("capability", "enable")}, status: http.StatusOK, answer: []plugin.Plugin{}, since: 25,
 	},
 	"GET /plugins/{name}/json": {summary: "All about such a plug-in.", status: http.StatusOK, answer: plugin.Plugin{}, since: 25},
-	"POST /auth":               notAvailable("Check a registry's login.", http.StatusNotImplemented),
+	"POST /auth": {
+		summary: "Check a login at a registry.", body: registry.AuthConfig{}, status: http.StatusOK, answer: registry.AuthResponse{},
+		errors: []int{http.StatusUnauthorized, http.StatusServiceUnavailable, http.StatusNotImplemented},
+	},
 }

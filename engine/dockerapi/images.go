@@ -1,19 +1,17 @@
 package dockerapi
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
-	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/storage"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -44,6 +42,14 @@ func tagsOf(img *images.Image) []string {
 		tags = append(tags, familiar(name))
 	}
 	return tags
+}
+
+func digestsOf(img *images.Image) []string {
+	digests := []string{}
+	for _, name := range img.Digests {
+		digests = append(digests, familiar(name))
+	}
+	return digests
 }
 
 func createdAt(img *images.Image) time.Time {
@@ -104,6 +110,12 @@ func (s *server) imageList(r *request) error {
 		if r.version < 43 && len(summary.RepoTags) == 0 && len(summary.RepoDigests) == 0 {
 			summary.RepoTags, summary.RepoDigests = []string{"<none>:<none>"}, []string{"<none>@<none>"}
 		}
+		if r.version >= 48 {
+			summary.Descriptor = &img.Target
+			if r.boolean("manifests", false) {
+				summary.Manifests = s.manifestsOf(r, img)
+			}
+		}
 		out = append(out, summary)
 	}
 	slices.SortFunc(out, func(a, b imageSummary) int { return int(b.Created - a.Created) })
@@ -119,7 +131,7 @@ type imageSummary struct {
 // summaryOf is img with those tags of it; its users and what it shares are not counted.
 func summaryOf(img *images.Image, tags []string) imageSummary {
 	summary := imageSummary{VirtualSize: img.Size, Summary: image.Summary{
-		ID: img.ConfigDigest.String(), RepoTags: tags, RepoDigests: []string{}, Size: img.Size, SharedSize: -1,
+		ID: img.ConfigDigest.String(), RepoTags: tags, RepoDigests: digestsOf(img), Size: img.Size, SharedSize: -1,
 		Containers: -1, Labels: img.Config.Config.Labels,
 	}}
 	if at := createdAt(img); !at.IsZero() {
@@ -177,7 +189,14 @@ func (s *server) imageInspect(r *request) error {
 	if err != nil {
 		return noImage(r.vars["name"], err)
 	}
-	if err := r.imagePlatform(49); err != nil {
+	wanted, err := r.platforms(49)
+	if err != nil {
+		return err
+	}
+	if len(wanted) > 0 && r.boolean("manifests", false) {
+		return fmt.Errorf("conflicting options: manifests and platform options cannot both be set: %w", errdefs.ErrInvalid)
+	}
+	if err := offers(r.vars["name"], &img, wanted); err != nil {
 		return err
 	}
 	config, err := s.engine.Images().DockerConfig(r.Context(), img.Digest)
@@ -189,7 +208,7 @@ func (s *server) imageInspect(r *request) error {
 		layers = append(layers, layer.DiffID.String())
 	}
 	answer := imageResponse{InspectResponse: image.InspectResponse{
-		ID: img.ConfigDigest.String(), RepoTags: tagsOf(&img), RepoDigests: []string{},
+		ID: img.ConfigDigest.String(), RepoTags: tagsOf(&img), RepoDigests: digestsOf(&img),
 		Architecture: img.Config.Architecture, Variant: img.Config.Variant, Os: img.Config.OS,
 		OsVersion: img.Config.OSVersion, Size: img.Size,
 		RootFS:      image.RootFS{Type: "layers", Layers: layers},
@@ -204,7 +223,42 @@ func (s *server) imageInspect(r *request) error {
 	if n := len(img.Config.History); n > 0 {
 		answer.Comment = img.Config.History[n-1].Comment
 	}
+	if r.version >= 48 {
+		answer.Descriptor = &img.Target
+		if r.boolean("manifests", false) {
+			answer.Manifests = s.manifestsOf(r, &img)
+		}
+	}
 	return r.reply(http.StatusOK, answer)
+}
+
+// manifestsOf lists the one manifest that each image here has.
+func (s *server) manifestsOf(r *request, img *images.Image) []image.ManifestSummary {
+	m := image.ManifestSummary{
+		ID: img.Digest.String(), Descriptor: img.Target, Available: true, Kind: image.ManifestKindImage,
+		ImageData: &image.ImageProperties{Platform: img.Config.Platform, Containers: s.engine.Images().Users(img.Digest)},
+	}
+	if m.ImageData.Containers == nil {
+		m.ImageData.Containers = []string{}
+	}
+	m.Size.Content = s.engine.Images().BlobBytes(r.Context(), img)
+	m.ImageData.Size.Unpacked = img.Size
+	m.Size.Total = m.Size.Content + img.Size
+	return []image.ManifestSummary{m}
+}
+
+// offers refuses an image that is for none of the platforms, if there are any.
+func offers(name string, img *images.Image, wanted []ocispec.Platform) error {
+	for _, p := range wanted {
+		if platforms.OnlyStrict(p).Match(platforms.Normalize(img.Config.Platform)) {
+			return nil
+		}
+	}
+	if len(wanted) == 0 {
+		return nil
+	}
+	return fmt.Errorf("image with reference %s was found but does not provide the specified platform (%s): %w",
+		name, platforms.FormatAll(wanted[0]), errdefs.ErrNotFound)
 }
 
 func (s *server) imageHistory(r *request) error {
@@ -212,7 +266,11 @@ func (s *server) imageHistory(r *request) error {
 	if err != nil {
 		return noImage(r.vars["name"], err)
 	}
-	if err := r.imagePlatform(48); err != nil {
+	wanted, err := r.platforms(48)
+	if err == nil {
+		err = offers(r.vars["name"], &img, wanted)
+	}
+	if err != nil {
 		return err
 	}
 	out := []image.HistoryResponseItem{}
@@ -272,11 +330,14 @@ func (s *server) imageRemove(r *request) error {
 	force := r.boolean("force", false)
 	name := nameIn(&img, ref)
 	out := []image.DeleteResponse{}
-	if name != "" && len(img.Names) > 1 {
-		if _, err := store.Untag(r.Context(), name); err != nil {
-			return err
+	if gone := untagged(&img, name); gone != nil {
+		for _, n := range gone {
+			if _, err := store.Untag(r.Context(), n); err != nil {
+				return err
+			}
+			out = append(out, image.DeleteResponse{Untagged: familiar(n)})
 		}
-		return r.reply(http.StatusOK, append(out, image.DeleteResponse{Untagged: familiar(name)}))
+		return r.reply(http.StatusOK, out)
 	}
 	if name == "" && len(img.Names) > 1 && !force {
 		return fmt.Errorf("conflict: unable to delete %s (must be forced) - image is referenced in multiple repositories: %w",
@@ -294,7 +355,7 @@ func (s *server) imageRemove(r *request) error {
 	if err := store.Remove(r.Context(), img.Digest.String()); err != nil {
 		return err
 	}
-	for _, n := range img.Names {
+	for _, n := range slices.Concat(img.Names, img.Digests) {
 		out = append(out, image.DeleteResponse{Untagged: familiar(n)})
 	}
 	return r.reply(http.StatusOK, append(out, image.DeleteResponse{Deleted: img.ConfigDigest.String()}))
@@ -306,6 +367,12 @@ func nameIn(img *images.Image, ref string) string {
 	if err != nil {
 		return ""
 	}
+	if d, ok := named.(reference.Digested); ok {
+		if full := reference.TrimNamed(named).Name() + "@" + d.Digest().String(); slices.Contains(img.Digests, full) {
+			return full
+		}
+		return ""
+	}
 	full := reference.TagNameOnly(named).String()
 	if slices.Contains(img.Names, full) {
 		return full
@@ -313,48 +380,36 @@ func nameIn(img *images.Image, ref string) string {
 	return ""
 }
 
-func short(id string) string { return id[:min(12, len(id))] }
-
-// imageLoad imports an archive and tells the client's terminal how it goes.
-func (s *server) imageLoad(r *request) error {
-	r.w.Header().Set("Content-Type", "application/json")
-	control := http.NewResponseController(r.w)
-	// The body is still being read while progress is written.
-	_ = control.EnableFullDuplex() // HTTP/1.1 has it
-	encoder := json.NewEncoder(r.w)
-	say := func(m jsonstream.Message) {
-		if encoder.Encode(m) == nil {
-			_ = control.Flush()
+// untagged are the names that go when name is taken from an image that keeps others: with the last tag of a repository
+// its digests. None if name is the last tag, or the last digest and there are no tags, or no name: then it is the image that goes.
+func untagged(img *images.Image, name string) []string {
+	repo := func(n string) string {
+		named, err := reference.ParseNormalizedNamed(n)
+		if err != nil {
+			return n
 		}
+		return named.Name()
 	}
-	// The blobs are kept for `docker save`: the unpacked files don't have the bytes that the digests want.
-	opts := images.ImportOptions{ArchiveNames: true, KeepBlobs: true}
-	if !r.boolean("quiet", true) {
-		opts.Progress = func(p images.Progress) { say(progressOf(p)) }
-	}
-	loaded, err := s.engine.Images().Load(r.Context(), r.Body, opts)
-	if err != nil {
-		if rec, ok := r.w.(*recorder); ok && rec.status == 0 {
-			return err
+	switch {
+	case name == "":
+		return nil
+	case slices.Contains(img.Digests, name):
+		if len(img.Names) > 0 || len(img.Digests) > 1 {
+			return []string{name}
 		}
-		say(jsonstream.Message{Error: &jsonstream.Error{Code: statusOf(err), Message: messageOf(err)}})
+		return nil
+	case len(img.Names) < 2:
 		return nil
 	}
-	for _, img := range loaded {
-		if len(img.Names) == 0 {
-			say(jsonstream.Message{Stream: "Loaded image ID: " + img.ConfigDigest.String() + "\n"})
-		}
-		for _, name := range img.Names {
-			say(jsonstream.Message{Stream: "Loaded image: " + familiar(name) + "\n"})
+	gone := []string{name}
+	if !slices.ContainsFunc(img.Names, func(n string) bool { return n != name && repo(n) == repo(name) }) {
+		for _, d := range img.Digests {
+			if repo(d) == repo(name) {
+				gone = append(gone, d)
+			}
 		}
 	}
-	return nil
+	return gone
 }
 
-func progressOf(p images.Progress) jsonstream.Message {
-	id := string(p.Stage)
-	if p.Layers > 0 {
-		id = fmt.Sprintf("%s %d/%d", p.Stage, p.Layer, p.Layers)
-	}
-	return jsonstream.Message{ID: strings.TrimSpace(id), Status: "Loading", Progress: &jsonstream.Progress{Current: p.Bytes}}
-}
+func short(id string) string { return id[:min(12, len(id))] }

@@ -13,6 +13,21 @@ import (
 	"novaagent/engine/errdefs"
 )
 
+// instructAll applies the parameters changes, each of one or more lines.
+func instructAll(c *container.Config, changes []string) error {
+	for _, text := range changes {
+		for line := range strings.Lines(text) {
+			if strings.TrimSpace(line) == "" {
+				continue
+			}
+			if err := instruct(c, line); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // instruct applies a line of a Dockerfile to an image's configuration: those of the instructions that
 // run nothing and copy nothing. ErrInvalid: it is malformed, or no such instruction.
 func instruct(c *container.Config, line string) error {

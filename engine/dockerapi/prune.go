@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -122,6 +123,15 @@ func (s *server) imagePrune(r *request) error {
 			err = store.Remove(r.Context(), img.Digest.String())
 			removed = err == nil
 		} else {
+			// What has a digest only counts as dangling, too.
+			if len(store.Users(img.Digest)) > 0 {
+				continue
+			}
+			for _, n := range img.Digests {
+				if _, err := store.Untag(r.Context(), n); err != nil {
+					return err
+				}
+			}
 			removed, err = store.Discard(r.Context(), img.Digest)
 		}
 		if err != nil && !errors.Is(err, errdefs.ErrConflict) && !errors.Is(err, errdefs.ErrNotFound) {
@@ -130,7 +140,7 @@ func (s *server) imagePrune(r *request) error {
 		if !removed {
 			continue
 		}
-		for _, n := range img.Names {
+		for _, n := range slices.Concat(img.Names, img.Digests) {
 			report.ImagesDeleted = append(report.ImagesDeleted, image.DeleteResponse{Untagged: familiar(n)})
 		}
 		report.ImagesDeleted = append(report.ImagesDeleted, image.DeleteResponse{Deleted: img.ConfigDigest.String()})

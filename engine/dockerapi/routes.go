@@ -57,6 +57,8 @@ var routes = []route{
 
 	{http.MethodPost, "/commit", (*server).commit, none},
 	{http.MethodGet, "/images/json", (*server).imageList, none},
+	{http.MethodPost, "/images/create", (*server).imageCreate, none},
+	{http.MethodGet, "/images/search", (*server).imageSearch, none},
 	{http.MethodPost, "/images/load", (*server).imageLoad, none},
 	{http.MethodPost, "/images/prune", (*server).imagePrune, none},
 	{http.MethodGet, "/images/get", (*server).imagesSave, none},
@@ -64,7 +66,11 @@ var routes = []route{
 	{http.MethodGet, "/images/{name}/json", (*server).imageInspect, none},
 	{http.MethodGet, "/images/{name}/history", (*server).imageHistory, none},
 	{http.MethodPost, "/images/{name}/tag", (*server).imageTag, none},
+	{http.MethodPost, "/images/{name}/push", (*server).imagePush, none},
 	{http.MethodDelete, "/images/{name}", (*server).imageRemove, none},
+
+	{http.MethodPost, "/auth", (*server).registryLogin, none},
+	{http.MethodGet, "/distribution/{name}/json", (*server).distributionInspect, none},
 
 	{http.MethodGet, "/networks", (*server).networkList, none},
 	{http.MethodGet, "/networks/{id}", (*server).networkInspect, none},
@@ -81,11 +87,6 @@ var routes = []route{
 	// Docker has these; here they come later. They answer 501 with the reason.
 	{http.MethodPost, "/build", later("building images is not available yet: load one with `docker load`"), none},
 	{http.MethodPost, "/session", later("building images is not available yet: load one with `docker load`"), none},
-	{http.MethodPost, "/images/create", later("pulling and importing images is not available yet: load one with `docker load`"), none},
-	{http.MethodGet, "/images/search", later("searching a registry is not available yet"), none},
-	{http.MethodPost, "/images/{name}/push", later("pushing images is not available yet"), none},
-	{http.MethodPost, "/auth", later("registry logins are not available yet"), none},
-	{http.MethodGet, "/distribution/{name}/json", later("asking registries is not available yet"), none},
 	{http.MethodGet, "/containers/{id}/attach/ws", later("attaching by websocket is not available: use POST /containers/{id}/attach"), none},
 	{http.MethodPost, "/networks/create", later("user-defined networks are not available yet: use `--network none` or `--network host`"), none},
 	{http.MethodPost, "/networks/prune", later("user-defined networks are not available yet"), none},

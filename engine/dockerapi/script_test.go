@@ -168,7 +168,7 @@ func scripts(docker string, start func(*testscript.Env) (*peer.Daemon, error)) t
 			}
 			return nil
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		Cmds: withRegistry(map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			// instance UUID COMMAND...: runs a container of Nova's.
 			"instance": func(ts *testscript.TestScript, neg bool, args []string) {
 				_, err := ts.Value("engine").(*engine.Engine).Run(context.Background(), engine.Spec{
@@ -192,7 +192,7 @@ func scripts(docker string, start func(*testscript.Env) (*peer.Daemon, error)) t
 				defer cancel()
 				ts.Check(await(ctx, ts.Value("daemon").(*peer.Daemon), args[0], args[1]))
 			},
-		},
+		}),
 	}
 }
 

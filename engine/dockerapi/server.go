@@ -23,6 +23,7 @@ import (
 
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
+	"novaagent/registry"
 )
 
 const (
@@ -43,6 +44,8 @@ type Options struct {
 	Logger  *slog.Logger
 	// Authorization are the names of the authorization plug-ins, in the order in which they are asked.
 	Authorization []string
+	// Registry talks to registries; nil is one with the default settings.
+	Registry *registry.Client
 	// Observe, if set, is told of each request that was answered: its route's pattern,
 	// status and duration. Streams are told of when they end.
 	Observe func(method, pattern string, status int, took time.Duration)
@@ -50,10 +53,11 @@ type Options struct {
 
 // server answers requests.
 type server struct {
-	engine *engine.Engine
-	opts   Options
-	log    *slog.Logger
-	table  []compiled
+	engine   *engine.Engine
+	registry *registry.Client
+	opts     Options
+	log      *slog.Logger
+	table    []compiled
 	// documents are those of GET /openapi.json, made when they are asked for.
 	documents [maxVersion + 1]func() ([]byte, error)
 }
@@ -64,7 +68,10 @@ func New(e *engine.Engine, o Options) http.Handler {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &server{engine: e, opts: o, log: o.Logger}
+	if o.Registry == nil {
+		o.Registry, _ = registry.New(registry.Options{Version: o.Version, Logger: o.Logger}) // the defaults are right
+	}
+	s := &server{engine: e, registry: o.Registry, opts: o, log: o.Logger}
 	all, described := allRoutes()
 	for _, r := range all {
 		s.table = append(s.table, compile(r, described[r.key()]))

@@ -27,6 +27,7 @@ var statuses = []struct {
 	{errForbidden, http.StatusForbidden},
 	{errProtocol, http.StatusHTTPVersionNotSupported},
 	{errdefs.ErrInvalid, http.StatusBadRequest},
+	{errdefs.ErrDenied, http.StatusUnauthorized},
 	{errdefs.ErrNotFound, http.StatusNotFound},
 	{errdefs.ErrConflict, http.StatusConflict},
 	{errdefs.ErrUnsupported, http.StatusNotImplemented},

@@ -300,7 +300,7 @@ func FuzzQuery(f *testing.F) {
 		_, _, _ = hostPorts(v.Get("x"))
 		_, _, _ = parsePS(v.Get("x"))
 		_, _ = filters{"until": v["x"]}.until(time.Now())
-		_ = r.imagePlatform(0)
+		_, _ = r.platforms(0)
 		_ = r.streamMedia()
 	})
 }

@@ -17,6 +17,8 @@ var (
 	ErrInvalid = errors.New("invalid argument")
 	// ErrNotFound: the object that was named does not exist.
 	ErrNotFound = errors.New("not found")
+	// ErrDenied: whoever was asked wants other credentials.
+	ErrDenied = errors.New("denied")
 	// ErrConflict: the object's state forbids it now.
 	ErrConflict = errors.New("conflict")
 	// ErrExhausted: this host has no room; another host may.
@@ -26,3 +28,13 @@ var (
 	// ErrUnsupported: this build, kernel or driver cannot do it.
 	ErrUnsupported = errors.New("not supported")
 )
+
+// HasKind tells whether err has a kind already.
+func HasKind(err error) bool {
+	for _, k := range []error{ErrInvalid, ErrNotFound, ErrDenied, ErrConflict, ErrExhausted, ErrUnavailable, ErrUnsupported} {
+		if errors.Is(err, k) {
+			return true
+		}
+	}
+	return false
+}

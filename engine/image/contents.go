@@ -65,7 +65,7 @@ func (s *Store) openContents(ctx context.Context, d digest.Digest, c *Contents) 
 	r, ok := s.records[d]
 	var img Image
 	if ok {
-		img, c.Manifest = r.snapshot(), r.target
+		img, c.Manifest = r.snapshot(), r.image.Target
 	}
 	s.mu.RUnlock()
 	if !ok {

@@ -84,7 +84,7 @@ func (d *decoder) Read(p []byte) (int, error) {
 // compressedError is an error of a decompressor. Where the stream below it
 // failed, importError knows.
 func compressedError(format string, err error) error {
-	if hasKind(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+	if errdefs.HasKind(err) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return err
 	}
 	return fmt.Errorf("%s data are damaged: %v: %w", format, err, errdefs.ErrInvalid)

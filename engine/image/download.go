@@ -229,7 +229,7 @@ func readRemote(ctx context.Context, r Remote, d ocispec.Descriptor, use func([]
 			return storeError(used.err)
 		case errors.Is(err, io.EOF) && offset == d.Size:
 			return nil
-		case hasKind(err) && !errors.Is(err, errdefs.ErrUnavailable):
+		case errdefs.HasKind(err) && !errors.Is(err, errdefs.ErrUnavailable):
 			return err
 		}
 		if offset-began >= downloadStep {
@@ -239,7 +239,7 @@ func readRemote(ctx context.Context, r Remote, d ocispec.Descriptor, use func([]
 			switch {
 			case errors.Is(err, io.EOF):
 				return fmt.Errorf("registry sent %d of the %d bytes that the manifest says, and ended %d times: %w", offset, d.Size, tries, errdefs.ErrUnavailable)
-			case hasKind(err):
+			case errdefs.HasKind(err):
 				return fmt.Errorf("after %d of %d bytes and %d tries: %w", offset, d.Size, tries, err)
 			}
 			return fmt.Errorf("after %d of %d bytes and %d tries: %v: %w", offset, d.Size, tries, err, errdefs.ErrUnavailable)

@@ -13,21 +13,6 @@ import (
 	"novaagent/engine/errdefs"
 )
 
-// kinds are the kinds an error may already have.
-var kinds = []error{
-	errdefs.ErrInvalid, errdefs.ErrNotFound, errdefs.ErrConflict,
-	errdefs.ErrExhausted, errdefs.ErrUnavailable, errdefs.ErrUnsupported,
-}
-
-func hasKind(err error) bool {
-	for _, k := range kinds {
-		if errors.Is(err, k) {
-			return true
-		}
-	}
-	return false
-}
-
 // importError gives err, which ended an import that read from src, the kind
 // that says what to do about it.
 func importError(ctx context.Context, err error, src *source) error {
@@ -39,11 +24,11 @@ func importError(ctx context.Context, err error, src *source) error {
 		return context.Cause(ctx)
 	case src != nil && src.err != nil:
 		// The stream failed, so whatever its reader made of that is noise.
-		if hasKind(src.err) {
+		if errdefs.HasKind(src.err) {
 			return fmt.Errorf("read archive: %w", src.err)
 		}
 		return fmt.Errorf("read archive: %w: %w", errdefs.ErrUnavailable, src.err)
-	case hasKind(err):
+	case errdefs.HasKind(err):
 		return err
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return fmt.Errorf("%w: %w", errdefs.ErrExhausted, err)
@@ -67,7 +52,7 @@ func layerError(err error) error {
 		}
 	}
 	switch {
-	case hasKind(err):
+	case errdefs.HasKind(err):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("it is truncated: %w", errdefs.ErrInvalid)
@@ -80,7 +65,7 @@ func layerError(err error) error {
 // storeError translates the kinds of containerd's libraries.
 func storeError(err error) error {
 	switch {
-	case err == nil || hasKind(err):
+	case err == nil || errdefs.HasKind(err):
 		return err
 	case cerrdefs.IsNotFound(err):
 		return fmt.Errorf("%w: %w", errdefs.ErrNotFound, err)

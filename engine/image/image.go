@@ -3,6 +3,8 @@ package image
 import (
 	"time"
 
+	"github.com/containerd/platforms"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -13,6 +15,8 @@ import (
 type Image struct {
 	// Digest is the digest of the image manifest: the image's identity.
 	Digest digest.Digest
+	// Target describes the manifest.
+	Target ocispec.Descriptor
 	// ConfigDigest is the digest of the image configuration, which the
 	// Docker API shows as the image's ID.
 	ConfigDigest digest.Digest
@@ -119,6 +123,10 @@ type ImportOptions struct {
 	Ref string
 	// AnyPlatform accepts images of another CPU architecture.
 	AnyPlatform bool
+	// Platform is what images must fit instead of the store's; AnyPlatform goes before it.
+	Platform platforms.Matcher
+	// Describe, if set, completes the configuration of an image that ImportRootfs makes.
+	Describe func(*dockerspec.DockerOCIImage)
 	// KeepBlobs keeps the layers' blobs, so that the image can be pushed or
 	// saved bit for bit; it costs their size on disk once more.
 	KeepBlobs bool

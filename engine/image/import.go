@@ -16,6 +16,8 @@ import (
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	cerrdefs "github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -154,10 +156,17 @@ func (s *Store) fitting(all []candidate, opts ImportOptions) ([]candidate, error
 	}
 	fit := all
 	if !opts.AnyPlatform {
-		fit = slices.DeleteFunc(slices.Clone(all), func(c candidate) bool { return !c.fits(s.platform) })
+		var platform platforms.Matcher = s.platform
+		if opts.Platform != nil {
+			platform = opts.Platform
+		}
+		fit = slices.DeleteFunc(slices.Clone(all), func(c candidate) bool { return !c.fits(platform) })
 	}
 	if len(fit) == 0 {
 		p := all[0].image.Platform
+		if opts.Platform != nil {
+			return nil, fmt.Errorf("archive has no image for the wanted platform, but for %.20s/%.20s: %w", p.OS, p.Architecture, errdefs.ErrNotFound)
+		}
 		return nil, fmt.Errorf("image is for %.20s/%.20s, which this machine can't run: %w", p.OS, p.Architecture, errdefs.ErrUnsupported)
 	}
 	for _, c := range fit {
@@ -208,7 +217,7 @@ func (s *Store) ImportRootfs(ctx context.Context, r io.Reader, opts ImportOption
 		if b.entries == opts.Limits.MaxEntries {
 			return fmt.Errorf("no files in it, so it is no tar of a root file system: %w", errdefs.ErrInvalid)
 		}
-		c, err := rootfsImage(layer)
+		c, err := rootfsImage(layer, opts.Describe)
 		if err != nil {
 			return err
 		}
@@ -373,11 +382,19 @@ func dockerLayerType(b *blob) (string, error) {
 }
 
 // rootfsImage makes the documents of an image of one layer.
-func rootfsImage(l streamLayer) (candidate, error) {
+func rootfsImage(l streamLayer, describe func(*dockerspec.DockerOCIImage)) (candidate, error) {
 	image := ocispec.Image{
 		Platform: hostPlatform(),
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{l.diffID}},
 		History:  []ocispec.History{{CreatedBy: "import of a root file system"}},
 	}
-	return makeImage(image, image, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.diffID, Size: l.size})
+	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.diffID, Size: l.size}
+	if describe == nil {
+		return makeImage(image, image, desc)
+	}
+	config := dockerspec.DockerOCIImage{Image: image}
+	describe(&config)
+	image = config.Image
+	image.Config = config.Config.ImageConfig
+	return makeImage(image, config, desc)
 }

@@ -166,7 +166,7 @@ func (s *Store) deleteRecords(ctx context.Context, names []string) error {
 // those that it has. An image's own record, which keeps it from being
 // collected, is named like its digest.
 func (s *Store) publishLocked(ctx context.Context, r *record, names []string) error {
-	target := r.target
+	target := r.image.Target
 	err := s.db.Update(func(tx *bolt.Tx) error {
 		ctx := boltutil.WithTransaction(s.ctx(ctx), tx)
 		for _, name := range append([]string{string(target.Digest)}, names...) {

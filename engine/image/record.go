@@ -143,8 +143,8 @@ func (s *Store) newRecord(ctx context.Context, target ocispec.Descriptor, config
 	if len(ids) != len(blobs) || len(ids) == 0 {
 		return nil, fmt.Errorf("%d layers and %d diff IDs: %w", len(blobs), len(ids), errdefs.ErrInvalid)
 	}
-	r := &record{target: target, image: Image{
-		Digest: target.Digest, ConfigDigest: configDigest, Config: config, Created: created,
+	r := &record{image: Image{
+		Digest: target.Digest, Target: target, ConfigDigest: configDigest, Config: config, Created: created,
 	}}
 	chains := identity.ChainIDs(append([]digest.Digest(nil), ids...))
 	for i, chain := range chains {
@@ -232,6 +232,21 @@ func (s *Store) DiskUsage(ctx context.Context) (DiskUsage, error) {
 		}
 	}
 	return u, nil
+}
+
+// BlobBytes is the disk space that the manifest, configuration and kept layer blobs of an image take.
+func (s *Store) BlobBytes(ctx context.Context, img *Image) int64 {
+	var sum int64
+	all := []digest.Digest{img.Digest, img.ConfigDigest}
+	for _, l := range img.Layers {
+		all = append(all, l.Blob.Digest)
+	}
+	for _, d := range all {
+		if info, err := s.content.Info(s.ctx(ctx), d); err == nil {
+			sum += info.Size
+		}
+	}
+	return sum
 }
 
 func layerLabel(i int) string { return labelLayer + strconv.Itoa(i) }

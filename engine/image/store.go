@@ -23,7 +23,6 @@ import (
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	"github.com/containerd/platforms"
 	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
@@ -84,7 +83,6 @@ type Store struct {
 // record is an image in memory.
 type record struct {
 	image  Image
-	target ocispec.Descriptor
 	lowers []string // topmost first
 	users  int
 }
