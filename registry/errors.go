@@ -18,6 +18,9 @@ import (
 // kindOf gives an error of containerd's client the kind that says what to do about it.
 func kindOf(ctx context.Context, err error) error {
 	var status remoteerrors.ErrUnexpectedStatus
+	if err != nil {
+		err = &plainError{err}
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -42,6 +45,18 @@ func kindOf(ctx context.Context, err error) error {
 	}
 	return fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
 }
+
+// plainError leaves out what containerd's client says of its own insides.
+type plainError struct{ error }
+
+var insides = strings.NewReplacer("httpReadSeeker: ", "", "failed open: ", "", "failed to do request: ", "", "failed to copy: ", "",
+	": failed precondition", "", "server message: ", "")
+
+// Error implements error.
+func (e *plainError) Error() string { return insides.Replace(e.error.Error()) }
+
+// Unwrap is for errors.Is.
+func (e *plainError) Unwrap() error { return e.error }
 
 // statusError is what a registry answered, in its own words.
 func statusError(code int, body []byte) error {

@@ -51,7 +51,11 @@ func (s *session) find(ctx context.Context, ref reference.Named) (found, error) 
 		return found{}, fmt.Errorf("%s has a manifest of Docker's schema 1, which is not supported any more: push it again with a newer tool: %w",
 			reference.FamiliarString(ref), errdefs.ErrUnsupported)
 	}
-	if f.raw, err = document(ctx, f.fetcher, desc); err != nil {
+	asked := desc
+	if !images.IsManifestType(desc.MediaType) && !images.IsIndexType(desc.MediaType) {
+		asked.MediaType = ocispec.MediaTypeImageManifest // or it would be looked for among the blobs
+	}
+	if f.raw, err = document(ctx, f.fetcher, asked); err != nil {
 		return found{}, err
 	}
 	if !images.IsManifestType(desc.MediaType) && !images.IsIndexType(desc.MediaType) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ const (
 // Options say how a registry is protected.
 type Options struct {
 	TLS   bool // with the certificates of Registry.Certificates
+	Known bool // with TLS: clients must show a certificate
 	Basic bool // User and Password
 	Token bool // the same, for tokens
 }
@@ -51,7 +53,11 @@ func Start(t testing.TB, o Options) *Registry {
 		if err := certs.Make(r.Certificates); err != nil {
 			t.Fatal(err)
 		}
-		config += fmt.Sprintf("  tls: {certificate: %q, key: %q}\n", filepath.Join(r.Certificates, "server.pem"), filepath.Join(r.Certificates, "server.key"))
+		clients := ""
+		if o.Known {
+			clients = fmt.Sprintf(", clientcas: [%q]", filepath.Join(r.Certificates, "ca.pem"))
+		}
+		config += fmt.Sprintf("  tls: {certificate: %q, key: %q%s}\n", filepath.Join(r.Certificates, "server.pem"), filepath.Join(r.Certificates, "server.key"), clients)
 	}
 	switch {
 	case o.Basic:
@@ -98,6 +104,9 @@ func Start(t testing.TB, o Options) *Registry {
 		if err == nil {
 			resp.Body.Close()
 			return r
+		}
+		if o.Known && strings.Contains(err.Error(), "remote error: tls") {
+			return r // it is there, and doesn't know this client
 		}
 		if time.Now().After(end) {
 			t.Fatalf("docker-registry does not answer: %v", err)
