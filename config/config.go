@@ -25,6 +25,7 @@ type Config struct {
 	Compute     Compute     `yaml:"compute"`
 	Engine      Engine      `yaml:"engine"`
 	DockerAPI   DockerAPI   `yaml:"docker_api"`
+	Registries  Registries  `yaml:"registries"`
 	Observe     Observe     `yaml:"observe"`
 }
 
@@ -183,6 +184,17 @@ type DockerAPI struct {
 	PlainTCP             bool     `yaml:"plain_tcp" doc:"Let TCP on a loopback address do without TLS: every user of the host is root then."`
 }
 
+// Registries is how the Docker API reaches registries of images. HTTPS_PROXY, HTTP_PROXY and NO_PROXY
+// of the environment apply.
+type Registries struct {
+	Insecure  []string `yaml:"insecure" doc:"Registries that may speak plain HTTP or have any certificate: HOST, HOST:PORT, or a network such as 10.0.0.0/8. Those on a loopback address always may."`
+	Mirrors   []string `yaml:"mirrors" doc:"URLs of mirrors of Docker Hub, which are asked before it; they get no credentials."`
+	CertsDir  string   `yaml:"certs_dir" doc:"Directory with one for each registry, HOST or HOST:PORT: authorities in *.crt, client certificates in *.cert with their keys in *.key, as in /etc/docker/certs.d. Empty is none."`
+	Downloads int      `yaml:"max_concurrent_downloads" min:"1" doc:"Layers downloaded at the same time."`
+	Uploads   int      `yaml:"max_concurrent_uploads" min:"1" doc:"Layers uploaded at the same time."`
+	Timeout   Duration `yaml:"timeout" min:"1" doc:"How long a registry may be silent before a request counts as lost, and is tried again."`
+}
+
 // Observe is metrics, health and debugging.
 type Observe struct {
 	Listen      string `yaml:"listen" doc:"Address of /metrics, /healthz and /readyz; empty switches them off."`
@@ -239,7 +251,10 @@ func Default() *Config {
 		Engine: Engine{CgroupParent: "/nova-agent", WarmShims: 2, LogMaxSize: 10 << 20, LogMaxFiles: 3,
 			PluginSockets: "/run/docker/plugins", PluginSpecs: "/etc/docker/plugins:/usr/lib/docker/plugins"},
 		DockerAPI: DockerAPI{SocketMode: "0660", TLSVerify: true},
-		Observe:   Observe{Listen: "127.0.0.1:9464"},
+		Registries: Registries{
+			CertsDir: "/etc/nova-agent/certs.d", Downloads: 3, Uploads: 5, Timeout: 60 * second,
+		},
+		Observe: Observe{Listen: "127.0.0.1:9464"},
 	}
 }
 

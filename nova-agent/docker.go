@@ -16,6 +16,7 @@ import (
 	"novaagent/engine"
 	"novaagent/engine/dockerapi"
 	"novaagent/engine/plugin"
+	"novaagent/registry"
 )
 
 // dockerFlags are the flags of the keys of docker_api, called as dockerd calls them.
@@ -47,7 +48,7 @@ type dockerServer struct {
 }
 
 // serveDocker serves e where c says. seen, if not nil, is told of each request.
-func serveDocker(c *config.DockerAPI, e *engine.Engine, log *slog.Logger, seen func(method, pattern string, status int, took time.Duration)) (*dockerServer, error) {
+func serveDocker(c *config.DockerAPI, e *engine.Engine, registries *registry.Client, log *slog.Logger, seen func(method, pattern string, status int, took time.Duration)) (*dockerServer, error) {
 	listeners, err := listenDocker(c, log)
 	if err != nil {
 		return nil, err
@@ -55,6 +56,7 @@ func serveDocker(c *config.DockerAPI, e *engine.Engine, log *slog.Logger, seen f
 	s := &dockerServer{
 		server: dockerapi.NewServer(dockerapi.New(e, dockerapi.Options{
 			Version: strings.TrimPrefix(version, "v"), Logger: log, Observe: seen, Authorization: c.AuthorizationPlugins,
+			Registry: registries,
 		})),
 		listeners: len(listeners), done: make(chan error, len(listeners)),
 	}

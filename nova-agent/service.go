@@ -117,7 +117,11 @@ func (s *service) open(ctx context.Context) (err error) {
 		return err
 	}
 	if c.DockerAPI.Listen != "none" {
-		if s.docker, err = serveDocker(&c.DockerAPI, s.engine, log, s.metrics.API); err != nil {
+		registries, err := newRegistries(c.Registries, log)
+		if err != nil {
+			return err
+		}
+		if s.docker, err = serveDocker(&c.DockerAPI, s.engine, registries, log, s.metrics.API); err != nil {
 			return err
 		}
 	}

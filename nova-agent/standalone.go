@@ -25,6 +25,7 @@ func runStandalone(ctx context.Context, args []string) error {
 	plugins := config.Default().Engine
 	f.StringVar(&plugins.PluginSockets, "plugin-sockets", plugins.PluginSockets, "`dir` of the sockets of plug-ins")
 	f.StringVar(&plugins.PluginSpecs, "plugin-specs", plugins.PluginSpecs, "`dirs` of the .spec and .json files of plug-ins, with colons between")
+	registries := registryFlags(f)
 	level := f.String("log-level", "info", "debug, info, warn or error")
 	format := f.String("log-format", "text", "text or json")
 	if err := parseAll(f, args); err != nil {
@@ -39,6 +40,9 @@ func runStandalone(ctx context.Context, args []string) error {
 	if !slices.Contains([]string{"text", "json"}, *format) {
 		return &usageError{fmt.Sprintf("standalone: --log-format %s: want text or json", *format)}
 	}
+	if registries.Downloads < 1 || registries.Uploads < 1 {
+		return &usageError{"standalone: --max-concurrent-downloads and --max-concurrent-uploads are 1 or more"}
+	}
 	log, _ := newLogger(config.Log{Level: *level, Format: *format})
 	tuneMemory()
 	surviveBrokenLog()
@@ -46,11 +50,15 @@ func runStandalone(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	client, err := newRegistries(*registries, log)
+	if err != nil {
+		return &usageError{"standalone: " + err.Error()}
+	}
 	e, err := engine.Open(ctx, engine.Options{Root: path, Logger: log, Plugins: pluginFinder(&plugins)})
 	if err != nil {
 		return err
 	}
-	served, err := serveDocker(api, e, log, nil)
+	served, err := serveDocker(api, e, client, log, nil)
 	if err != nil {
 		return errors.Join(err, e.Close())
 	}

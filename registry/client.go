@@ -101,7 +101,7 @@ func (c *Client) Insecure() (networks []netip.Prefix, hosts []string) {
 }
 
 // Mirrors are the mirrors of Docker Hub.
-func (c *Client) Mirrors() []string { return c.opts.Mirrors }
+func (c *Client) Mirrors() []string { return append([]string{}, c.opts.Mirrors...) }
 
 // insecure tells whether a registry may speak plain HTTP. A name may if one of its addresses is in one of
 // the networks, as with Docker.

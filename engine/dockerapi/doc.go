@@ -7,6 +7,8 @@
 // honoured, so that none is ignored silently. status.go maps kinds of errors to
 // statuses. attach.go has the connections that become streams.
 //
+// progress.go is the stream of lines that pulls, pushes, loads and imports answer with.
+//
 // Containers that Nova owns can be looked at by all routes and changed by none:
 // owner.go.
 //

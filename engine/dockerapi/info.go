@@ -2,7 +2,6 @@ package dockerapi
 
 import (
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"runtime"
@@ -14,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 
 	"novaagent/engine"
+	client "novaagent/registry"
 )
 
 // infoResponse has the fields of all versions: see versions.go.
@@ -36,9 +36,6 @@ type expectedCommit struct {
 	Expected string
 }
 
-// dockerHub is the registry that names without a host mean.
-const dockerHub = "docker.io"
-
 func (s *server) info(r *request) error {
 	have, swap, forwards := controllers(), swapLimits(), forwarding()
 	info := infoResponse{Info: system.Info{
@@ -50,7 +47,7 @@ func (s *server) info(r *request) error {
 		KernelVersion: kernelRelease(), OperatingSystem: osName(), OSVersion: osVersion(), OSType: "linux", Architecture: machine(),
 		NCPU: runtime.NumCPU(), MemTotal: memTotal(), DockerRootDir: s.engine.Root(), Labels: []string{},
 		HTTPProxy: proxy("HTTP_PROXY"), HTTPSProxy: proxy("HTTPS_PROXY"), NoProxy: proxy("NO_PROXY"),
-		ServerVersion: s.opts.Version, IndexServerAddress: "https://index." + dockerHub + "/v1/",
+		ServerVersion: s.opts.Version, IndexServerAddress: "https://index." + client.Hub + "/v1/",
 		Runtimes:       map[string]system.RuntimeWithStatus{runtimeName: {}},
 		DefaultRuntime: runtimeName, LiveRestoreEnabled: true,
 		Swarm:           swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
@@ -62,10 +59,7 @@ func (s *server) info(r *request) error {
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
 		CDISpecDirs:     []string{},
 		Warnings:        warnings(have, swap, forwards),
-	}, RegistryConfig: registryConfig{ServiceConfig: registry.ServiceConfig{
-		InsecureRegistryCIDRs: []netip.Prefix{}, Mirrors: []string{},
-		IndexConfigs: map[string]*registry.IndexInfo{dockerHub: {Name: dockerHub, Mirrors: []string{}, Secure: true, Official: true}},
-	}}}
+	}, RegistryConfig: registryConfig{ServiceConfig: s.registryConfig()}}
 	if r.version < 25 {
 		info.SecurityOptions = []string{"seccomp", "userns"} // later ones have names
 	}

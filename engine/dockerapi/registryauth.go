@@ -85,6 +85,19 @@ func (s *server) distributionInspect(r *request) error {
 	return r.reply(http.StatusOK, dockerregistry.DistributionInspect{Descriptor: found.Descriptor, Platforms: found.Platforms})
 }
 
+// registryConfig is how registries are reached.
+func (s *server) registryConfig() dockerregistry.ServiceConfig {
+	networks, hosts := s.registry.Insecure()
+	mirrors := s.registry.Mirrors()
+	out := dockerregistry.ServiceConfig{InsecureRegistryCIDRs: networks, Mirrors: mirrors, IndexConfigs: map[string]*dockerregistry.IndexInfo{
+		registry.Hub: {Name: registry.Hub, Mirrors: mirrors, Secure: true, Official: true},
+	}}
+	for _, h := range hosts {
+		out.IndexConfigs[h] = &dockerregistry.IndexInfo{Name: h, Mirrors: []string{}}
+	}
+	return out
+}
+
 const (
 	defaultSearch = 25
 	maxSearch     = 100

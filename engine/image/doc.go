@@ -7,8 +7,8 @@
 // Start reading at Store, then at import.go for the way of an archive through
 // the package: spool.go reads the stream and verifies the blobs, resolve.go
 // finds the image among them, layer.go and filter.go unpack its layers,
-// record.go makes the result visible. save.go writes an archive again, of blobs that
-// were kept; commit.go puts a layer on an image.
+// record.go makes the result visible. pull.go with download.go is the way of an image that is elsewhere. contents.go has
+// what goes out again, as an archive (save.go) or to a registry; commit.go puts a layer on an image.
 //
 // # Trust
 //
@@ -16,7 +16,8 @@
 // it is executed, no helper program is run, every size and count is bounded by
 // Limits, and layers are unpacked with plain ids into directories that only
 // root can reach. What an archive does not carry itself is never taken from
-// another image: to get a layer one has to bring its bytes.
+// another image: to get a layer one has to bring its bytes. A pull is different: who may ask for one is root on the
+// node, so blobs that are here aren't downloaded again.
 //
 // # On disk
 //
