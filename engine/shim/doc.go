@@ -1,4 +1,4 @@
-// Shim is the parent of one container: it forks the container's first process and its
+// Shim is the parent of one container at a time: it forks the container's first process and its
 // execs, reaps them, owns their standard streams and terminals, writes the log and records
 // the exit. It lives as long as the container, whatever happens to the agent.
 //
