@@ -22,6 +22,7 @@ func TestPullHangup(t *testing.T) {
 	}))
 	defer registry.Close()
 	ctx, hangUp := context.WithCancel(t.Context())
+	defer hangUp()
 	transport := &http.Transport{
 		DialContext:       func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", a.socket) },
 		DisableKeepAlives: true,
