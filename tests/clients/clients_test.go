@@ -75,12 +75,16 @@ func empty(t *testing.T, d *peer.Daemon) {
 	}
 }
 
-// run runs a client of a Debian release ("" is the machine's own) in the network namespace of a server.
+// run runs a client of a Debian release ("" is the machine's own) in the network namespace of a server, and
+// returns what it prints.
 func run(t *testing.T, d *peer.Daemon, release string, args ...string) string {
 	t.Helper()
-	out, err := command(t, d, release, args...).CombinedOutput()
+	cmd := command(t, d, release, args...)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+		t.Fatalf("%s: %v\n%s%s", strings.Join(args, " "), err, out, errs.String())
 	}
 	return string(out)
 }
