@@ -86,6 +86,9 @@ type Container struct {
 	// Error is why the latest start failed.
 	Error string `json:",omitempty"`
 
+	// Health is what the probes of Spec.Health say of the latest run; nil without one.
+	Health *Health `json:",omitempty"`
+
 	// Restarts counts the restarts by policy since the latest start by hand.
 	Restarts int `json:",omitempty"`
 	// StoppedByUser keeps the restart policy from starting it again.

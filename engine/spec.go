@@ -85,6 +85,9 @@ type Spec struct {
 	Ports     []Port             `json:",omitempty"` // with NetworkBridge only
 	DNS       DNS                `json:",omitzero"`
 
+	// Health is how to find out whether the container works; nil for not at all.
+	Health *Healthcheck `json:",omitempty"`
+
 	Log        LogConfig     `json:",omitzero"`
 	AutoRemove bool          `json:",omitempty"`
 	Restart    RestartPolicy `json:",omitzero"`

@@ -74,6 +74,7 @@ func (e *Engine) start(ctx context.Context, t *tracked, change func(*Container))
 		return errors.Join(err, task.Delete(ctx), e.unpublish(ctx, t.id))
 	}
 	e.watch(t, task)
+	e.watchHealth(t, true)
 	e.emitMounts(t, ActionMount)
 	e.emit(t, ActionStart, nil)
 	e.step("start.done", t.id)
@@ -179,7 +180,7 @@ func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFi
 	return b, held, nil
 }
 
-func orDefault[T int | int64](v, def T) T {
+func orDefault[T int | int64 | time.Duration](v, def T) T {
 	if v == 0 {
 		return def
 	}

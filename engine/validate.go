@@ -75,7 +75,7 @@ func (s *Spec) validate() error {
 		bad("there is no signal %d", s.StopSignal)
 	}
 	errs = append(errs, s.Resources.validate(), validateMounts(s.Mounts), validateVolumes(s.Volumes), s.validateNetwork(), s.validateSecurity(),
-		s.validateRestart(), s.DNS.validate())
+		s.validateRestart(), s.DNS.validate(), s.Health.validate())
 	switch s.Log.Driver {
 	case "", "json-file", "none":
 	default:

@@ -128,7 +128,7 @@ func (s *server) committed(r *request, c *engine.Container) (out dockerspec.Dock
 		User: asked.User, Env: asked.Env, Entrypoint: asked.Entrypoint, Cmd: asked.Cmd, Volumes: asked.Volumes,
 		WorkingDir: asked.WorkingDir, Labels: asked.Labels, StopSignal: asked.StopSignal,
 	}}
-	out.OnBuild, out.Shell, out.Healthcheck = asked.OnBuild, base.Shell, base.Healthcheck
+	out.OnBuild, out.Shell, out.Healthcheck = asked.OnBuild, base.Shell, mergeHealth(mergeHealth(asked.Healthcheck, own.Healthcheck), base.Healthcheck)
 	for port := range asked.ExposedPorts {
 		if out.ExposedPorts == nil {
 			out.ExposedPorts = map[string]struct{}{}

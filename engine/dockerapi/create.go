@@ -66,7 +66,7 @@ func (s *server) containerCreate(r *request) error {
 	if err := checkPlatform(r.query.Get("platform")); err != nil {
 		return err
 	}
-	spec, warnings, err := s.specOf(&body, r.query.Get("name"))
+	spec, warnings, err := s.specOf(r, &body)
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (s *server) containerCreate(r *request) error {
 }
 
 // specOf translates a request. Everything it does not translate is refused by refuse.
-func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string, error) {
+func (s *server) specOf(r *request, body *createRequest) (engine.Spec, []string, error) {
 	c, h := body.Config, body.HostConfig
 	warnings := []string{}
 	fail := func(err error) (engine.Spec, []string, error) { return engine.Spec{}, nil, err }
@@ -90,7 +90,7 @@ func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string
 		return fail(noImage(c.Image, err))
 	}
 	spec := engine.Spec{
-		Name: strings.TrimPrefix(name, "/"), Owner: engine.OwnerDocker, Image: img.Digest.String(),
+		Name: strings.TrimPrefix(r.query.Get("name"), "/"), Owner: engine.OwnerDocker, Image: img.Digest.String(),
 		Args: c.Cmd, Env: c.Env, WorkDir: c.WorkingDir, User: c.User, Groups: h.GroupAdd,
 		Hostname: c.Hostname, Domainname: c.Domainname, Labels: c.Labels,
 		TTY: c.Tty, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
@@ -147,6 +147,14 @@ func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string
 		return fail(err)
 	}
 	spec.Restart = restartOf(h.RestartPolicy)
+	imageConfig, err := s.imageConfig(r, img.Digest)
+	if err != nil {
+		return fail(err)
+	}
+	c.Healthcheck = mergeHealth(c.Healthcheck, imageConfig.Healthcheck) // inspect shows what it is
+	if spec.Health, err = healthOf(c.Healthcheck, imageConfig); err != nil {
+		return fail(err)
+	}
 	if spec.Front, err = json.Marshal(body); err != nil {
 		return fail(err)
 	}

@@ -18,12 +18,11 @@ type networkingConfig struct {
 // refuse reports the fields of a create request that cannot be honoured yet. A field that is
 // neither here nor in create.go has no effect in Docker on Linux, either.
 func refuse(body *createRequest) error {
-	c, h := body.Config, body.HostConfig
+	h := body.HostConfig
 	for _, field := range []struct {
 		name string
 		set  bool
 	}{
-		{"Healthcheck", c.Healthcheck != nil && len(c.Healthcheck.Test) > 0 && c.Healthcheck.Test[0] != "NONE"},
 		{"HostConfig.VolumeDriver", h.VolumeDriver != "" && h.VolumeDriver != "local"},
 		{"HostConfig.Annotations", len(h.Annotations) > 0},
 		{"HostConfig.CgroupnsMode", h.CgroupnsMode.IsHost()},

@@ -46,6 +46,7 @@ type api struct {
 	engine *engine.Engine
 	socket string
 	close  func() error
+	leave  func() error // close, but that containers stay
 }
 
 func serve(t testing.TB, root, socket string) *api {
@@ -71,6 +72,11 @@ func serve(t testing.TB, root, socket string) *api {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	a := &api{engine: e, socket: socket}
+	a.leave = func() error {
+		err := server.Close()
+		<-served
+		return errors.Join(err, e.Close())
+	}
 	a.close = func() error {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -113,7 +119,8 @@ func TestDockerCLI(t *testing.T) {
 			env.Setenv("DOCKER_HOST", "unix://"+a.socket)
 			env.Setenv("DOCKER_CONFIG", filepath.Join(env.WorkDir, ".docker"))
 			env.Setenv("DOCKER_CLI_HINTS", "false")
-			env.Values["engine"] = a.engine
+			env.Values["api"] = a
+			env.Values["root"], env.Values["seen"] = root, &seen{}
 			env.Values["t"] = env.T()
 			// Archives of busybox, of another image, and of one without a name.
 			for name, data := range map[string][]byte{
@@ -132,10 +139,10 @@ func TestDockerCLI(t *testing.T) {
 			})
 			return nil
 		},
-		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		Cmds: withFieldCommands(map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			// instance UUID COMMAND...: runs a container of Nova's.
 			"instance": func(ts *testscript.TestScript, neg bool, args []string) {
-				_, err := ts.Value("engine").(*engine.Engine).Run(context.Background(), engine.Spec{
+				_, err := ts.Value("api").(*api).engine.Run(context.Background(), engine.Spec{
 					Owner: engine.OwnerNova, Name: "instance-" + args[0], Image: "busybox", Args: args[1:],
 					Labels: map[string]string{"nova.project": "demo"}, OpenStdin: true,
 				})
@@ -148,14 +155,14 @@ func TestDockerCLI(t *testing.T) {
 					volumes[target] = struct{}{}
 				}
 				data := enginetest.Archive(ts.Value("t").(testing.TB), args[0], ocispec.ImageConfig{Cmd: []string{"sh"}, Volumes: volumes})
-				_, err := ts.Value("engine").(*engine.Engine).Images().Load(context.Background(), bytes.NewReader(data), image.ImportOptions{ArchiveNames: true})
+				_, err := ts.Value("api").(*api).engine.Images().Load(context.Background(), bytes.NewReader(data), image.ImportOptions{ArchiveNames: true})
 				ts.Check(err)
 			},
 			// await REF STATE: waits until a container is in a state.
 			"await": func(ts *testscript.TestScript, neg bool, args []string) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
-				e := ts.Value("engine").(*engine.Engine)
+				e := ts.Value("api").(*api).engine
 				events := e.Subscribe(ctx, time.Time{})
 				for {
 					if c, err := e.Inspect(args[0]); err == nil && string(c.State) == args[1] || err != nil && args[1] == "gone" {
@@ -166,6 +173,6 @@ func TestDockerCLI(t *testing.T) {
 					}
 				}
 			},
-		},
+		}),
 	})
 }

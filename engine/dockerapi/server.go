@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"novaagent/engine"
@@ -50,6 +51,8 @@ type server struct {
 	opts   Options
 	log    *slog.Logger
 	table  []compiled
+	// imageConfigs are of images that containers were made of, by digest.
+	imageConfigs sync.Map
 }
 
 // New returns the API of e as an HTTP handler. Serve it with a server from NewServer, which has the

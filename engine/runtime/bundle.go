@@ -95,6 +95,8 @@ type ExecSpec struct {
 	// Privileged gives the process all capabilities of the container's user namespace
 	// and no seccomp filter.
 	Privileged bool
+	// Bound ends the process, and its process group, when the Runtime that started it does, or lets go of it.
+	Bound bool
 }
 
 // Exit tells how a process ended.
