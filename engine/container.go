@@ -74,6 +74,8 @@ type Container struct {
 	// IDs is the range of host user and group ids that the container's 0 to
 	// 65535 stand for; the zero Range with the host's user namespace.
 	IDs store.Range `json:",omitzero"`
+	// IDsOf is the ID of the container whose user namespace, and so its IDs, this one shares; see Spec.Namespaces.
+	IDsOf string `json:",omitempty"`
 
 	Created  time.Time
 	Started  time.Time `json:",omitzero"` // of the latest start

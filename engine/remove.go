@@ -127,6 +127,9 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	close(t.changed)
 	t.changed = make(chan struct{})
 	e.mu.Unlock()
+	if rec.IDsOf != "" {
+		e.emptyTrash(rec.IDsOf) // it may have waited for this one
+	}
 	e.step("remove.done", t.id)
 	return nil
 }

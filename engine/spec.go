@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"syscall"
 	"time"
 
@@ -63,8 +64,18 @@ type Spec struct {
 	// StopGrace is how long Stop and Restart wait before SIGKILL if their
 	// caller names no time; DefaultStopGrace if zero, for ever if negative.
 	StopGrace time.Duration `json:",omitempty"`
-	// Init asks for a minimal init as process 1 that reaps orphans. ErrUnsupported so far.
+	// Init runs a minimal init as process 1, which passes signals on and reaps orphans, unless the PID namespace
+	// is another's.
 	Init bool `json:",omitempty"`
+	// Umask is the first process's and the execs'; nil for 022.
+	Umask *uint32 `json:",omitempty"`
+	// Annotations go to the OCI runtime.
+	Annotations map[string]string `json:",omitempty"`
+
+	Namespaces Namespaces `json:",omitzero"`
+	// CgroupParent is the cgroup below which the container's is made, in every hierarchy; the
+	// engine's if empty. It is made if absent, and never removed.
+	CgroupParent string `json:",omitempty"`
 
 	Resources Resources         `json:",omitzero"`
 	Mounts    []Mount           `json:",omitempty"`
@@ -113,6 +124,36 @@ const (
 	NetworkHost NetworkMode = "host"
 )
 
+// NamespaceMode is empty for a namespace of the container's own, NamespaceHost, or "container:" and the ID or
+// name of the container whose namespace to share. Create replaces the name by the ID.
+type NamespaceMode string
+
+const (
+	NamespaceHost NamespaceMode = "host"
+	// NamespaceNone, for IPC: a namespace of its own without /dev/shm.
+	NamespaceNone NamespaceMode = "none"
+	// NamespaceShareable, for IPC: another container may share it.
+	NamespaceShareable NamespaceMode = "shareable"
+
+	containerMode = "container:"
+)
+
+// Container is the container whose namespace m shares; ok is false if there is none.
+func (m NamespaceMode) Container() (ref string, ok bool) {
+	return strings.CutPrefix(string(m), containerMode)
+}
+
+// Namespaces are those that can be another's, besides Spec.NetworkMode. For OwnerDocker only.
+//
+// Who shares another container's PID or IPC namespace has its user namespace, too, without which that would be
+// of no use; who has the host's has no user namespace of its own.
+type Namespaces struct {
+	PID    NamespaceMode `json:",omitempty"` // the host's or a container's
+	IPC    NamespaceMode `json:",omitempty"` // any
+	UTS    NamespaceMode `json:",omitempty"` // the host's
+	Cgroup NamespaceMode `json:",omitempty"` // the host's
+}
+
 // Resources are limits, not wishes. Zero is no limit unless said otherwise.
 type Resources struct {
 	MemoryBytes int64 `json:",omitempty"`
@@ -138,12 +179,52 @@ type Resources struct {
 	// system.
 	DiskBytes   int64  `json:",omitempty"`
 	BlkioWeight uint16 `json:",omitempty"` // 10 to 1000
+	// BlkioDevices are limits of single block devices.
+	BlkioDevices []BlkioDevice `json:",omitempty"`
+	// MemorySwappiness is 0 to 100, nil for the host's; OOMKillDisable lets processes wait at the memory
+	// limit. Both work with cgroup v1 only: see Engine.Supports.
+	MemorySwappiness *uint64 `json:",omitempty"`
+	OOMKillDisable   bool    `json:",omitempty"`
+	// CPURealtimePeriod and CPURealtimeRuntime bound real-time processes, on kernels that can (cgroup v1).
+	CPURealtimePeriod  time.Duration `json:",omitempty"`
+	CPURealtimeRuntime time.Duration `json:",omitempty"`
+	// Devices are device nodes of the host's, DeviceRules further rules of the devices cgroup, in
+	// the kernel's words: "c 10:229 rwm".
+	Devices     []Device `json:",omitempty"`
+	DeviceRules []string `json:",omitempty"`
 	// OOMScoreAdj is -1000 to 1000; a host that refuses it is warned about once.
 	OOMScoreAdj int `json:",omitempty"`
 	// ShmBytes is the size of /dev/shm, 64 MiB if zero.
 	ShmBytes int64    `json:",omitempty"`
 	Ulimits  []Ulimit `json:",omitempty"`
 }
+
+// Device is a device node that the container gets, or a directory of them.
+type Device struct {
+	Host string // path on the host
+	// Container is the path in the container, below /dev; Host if empty.
+	Container string `json:",omitempty"`
+	// Access is of r, w and m; all if empty.
+	Access string `json:",omitempty"`
+}
+
+// BlkioDevice is a limit of one block device.
+type BlkioDevice struct {
+	Kind  BlkioKind
+	Path  string // the device's, on the host
+	Value uint64
+}
+
+// BlkioKind says what a BlkioDevice limits.
+type BlkioKind string
+
+const (
+	BlkioDeviceWeight    BlkioKind = "weight" // 10 to 1000
+	BlkioDeviceReadBps   BlkioKind = "read-bps"
+	BlkioDeviceWriteBps  BlkioKind = "write-bps"
+	BlkioDeviceReadIOps  BlkioKind = "read-iops"
+	BlkioDeviceWriteIOps BlkioKind = "write-iops"
+)
 
 // Ulimit is one resource limit of the processes; Name is as setrlimit's
 // constant without RLIMIT_, in lower case: "nofile".
@@ -223,6 +304,11 @@ type Security struct {
 	Seccomp string `json:",omitempty"`
 	// Unmasked leaves /proc and /sys unmasked (--security-opt systempaths=unconfined).
 	Unmasked bool `json:",omitempty"`
+	// MaskedPaths and ReadonlyPaths replace the defaults unless nil.
+	MaskedPaths   []string
+	ReadonlyPaths []string
+	// WritableCgroups mounts the container's cgroup writable.
+	WritableCgroups bool `json:",omitempty"`
 }
 
 // DNS makes /etc/resolv.conf and /etc/hosts.

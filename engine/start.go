@@ -151,7 +151,7 @@ func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFi
 	if err != nil {
 		return runtime.Bundle{}, nil, err
 	}
-	spec, held, err := e.ociSpec(rec)
+	spec, held, err := e.ociSpec(ctx, rec)
 	if err != nil {
 		return runtime.Bundle{}, held, err
 	}

@@ -94,7 +94,8 @@ func (s *server) specOf(r *request, body *createRequest) (engine.Spec, []string,
 		Args: c.Cmd, Env: c.Env, WorkDir: c.WorkingDir, User: c.User, Groups: h.GroupAdd,
 		Hostname: c.Hostname, Domainname: c.Domainname, Labels: c.Labels,
 		TTY: c.Tty, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
-		Sysctls: h.Sysctls, AutoRemove: h.AutoRemove,
+		Sysctls: h.Sysctls, AutoRemove: h.AutoRemove, Init: h.Init != nil && *h.Init, Umask: h.Umask,
+		Annotations: h.Annotations, CgroupParent: h.CgroupParent,
 		Volumes: anonymousVolumes(c), ImageVolumes: true, VolumesFrom: h.VolumesFrom,
 	}
 	if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" {
@@ -119,12 +120,20 @@ func (s *server) specOf(r *request, body *createRequest) (engine.Spec, []string,
 	if spec.Ports, err = portsOf(body, img.Config.Config.ExposedPorts, spec.NetworkMode); err != nil {
 		return fail(err)
 	}
-	if spec.NetworkMode == engine.NetworkHost && spec.Hostname == "" {
+	if spec.NetworkMode == engine.NetworkHost && spec.Hostname == "" && !h.UTSMode.IsHost() {
 		if spec.Hostname, err = os.Hostname(); err != nil {
 			return fail(err)
 		}
 	}
 	if spec.Resources, err = resourcesOf(&h.Resources); err != nil {
+		return fail(err)
+	}
+	more, err := s.moreResources(&h.Resources, &spec.Resources)
+	if err != nil {
+		return fail(err)
+	}
+	warnings = append(append(warnings, more...), privilegedWarnings(h)...)
+	if spec.Namespaces, err = namespacesOf(h); err != nil {
 		return fail(err)
 	}
 	spec.Resources.OOMScoreAdj, spec.Resources.ShmBytes = h.OomScoreAdj, h.ShmSize
@@ -399,38 +408,6 @@ func tmpfsFlag(m *engine.Mount, flag string) bool {
 		return false
 	}
 	return true
-}
-
-func securityOf(h *container.HostConfig) (engine.Security, error) {
-	s := engine.Security{
-		Privileged: h.Privileged, HostUserns: h.UsernsMode.IsHost(), CapAdd: h.CapAdd, CapDrop: h.CapDrop, ReadonlyRootfs: h.ReadonlyRootfs,
-		// Only `--security-opt systempaths=unconfined` sends lists that are empty and not null.
-		Unmasked: h.MaskedPaths != nil && len(h.MaskedPaths) == 0 && h.ReadonlyPaths != nil && len(h.ReadonlyPaths) == 0,
-	}
-	for _, option := range h.SecurityOpt {
-		name, value, ok := strings.Cut(option, "=")
-		if !ok {
-			name, value, _ = strings.Cut(option, ":")
-		}
-		switch {
-		case name == "no-new-privileges":
-			on, err := strconv.ParseBool(value)
-			if value == "" {
-				on, err = true, nil
-			}
-			if err != nil {
-				return s, fmt.Errorf("HostConfig.SecurityOpt: invalid --security-opt %q: %w", option, errdefs.ErrInvalid)
-			}
-			s.NoNewPrivileges = on
-		case name == "seccomp" && value == "builtin":
-		case name == "seccomp":
-			s.Seccomp = value
-		case name == "apparmor" && value == "unconfined", name == "label" && value == "disable":
-		default:
-			return s, fmt.Errorf("HostConfig.SecurityOpt: %q is not available: %w", option, errdefs.ErrUnsupported)
-		}
-	}
-	return s, nil
 }
 
 func logOf(l container.LogConfig) (engine.LogConfig, error) {

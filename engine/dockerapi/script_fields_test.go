@@ -18,6 +18,12 @@ func withFieldCommands(cmds map[string]scriptCommand) map[string]scriptCommand {
 	cmds["event"] = awaitEvent
 	cmds["restart"] = restartAgent
 	cmds["process"] = awaitProcess
+	cmds["cgroup-parent"] = func(ts *testscript.TestScript, neg bool, args []string) {
+		for _, dir := range cgroupDirs("/" + args[0]) {
+			ts.Defer(func() { os.Remove(dir) })
+		}
+	}
+	cmds["incgroup"] = inCgroup
 	return cmds
 }
 
@@ -78,4 +84,23 @@ func hasProcess(pids []int, command string) bool {
 		}
 	}
 	return false
+}
+
+// incgroup NAME PARENT: the process of a container is in a cgroup below PARENT, in every hierarchy that limits need.
+func inCgroup(ts *testscript.TestScript, neg bool, args []string) {
+	c, err := ts.Value("api").(*api).engine.Inspect(args[0])
+	ts.Check(err)
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", c.PID))
+	ts.Check(err)
+	found := 0
+	for line := range strings.Lines(string(text)) {
+		if strings.HasSuffix(strings.TrimSpace(line), ":/"+args[1]+"/"+c.ID) {
+			found++
+		} else if strings.Contains(line, ":memory:") {
+			ts.Fatalf("it is elsewhere: %s", text)
+		}
+	}
+	if found == 0 {
+		ts.Fatalf("it is elsewhere: %s", text)
+	}
 }
