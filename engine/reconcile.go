@@ -114,6 +114,7 @@ func (e *Engine) settle(ctx context.Context, t *tracked) error {
 	if err != nil {
 		return err
 	}
+	e.forwardLog(t)
 	return e.applyPolicy(t)
 }
 

@@ -94,6 +94,7 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	rec := e.record(t)
 	e.dropWaiting(t)
 	e.endAccesses(t, 0)
+	e.endForward(t, forwardGrace)
 	t.prepared = false
 	if err := e.purgeProcess(ctx, t); err != nil {
 		return err

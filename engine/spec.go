@@ -30,8 +30,10 @@ type Spec struct {
 
 	// Image is the digest of a manifest or a name known to the image store. If
 	// it is empty, Rootfs is the host directory to use as the read-only lower layer.
-	Image  string `json:",omitempty"`
-	Rootfs string `json:",omitempty"`
+	Image string `json:",omitempty"`
+	// ImageName is what the image is called in logs; Image if empty.
+	ImageName string `json:",omitempty"`
+	Rootfs    string `json:",omitempty"`
 
 	// Entrypoint and Args make the command, in this order. Nil takes the
 	// image's; setting Entrypoint alone drops the image's arguments, as Docker
@@ -322,12 +324,14 @@ type DNS struct {
 
 // LogConfig says what becomes of the output of the first process.
 type LogConfig struct {
-	// Driver is "json-file" (if empty) or "none".
+	// Driver is one of LogDrivers, json-file if empty.
 	Driver string `json:",omitempty"`
 	// MaxBytes rotates a file when it is that long (DefaultLogBytes if zero),
 	// MaxFiles bounds how many are kept (DefaultLogFiles if zero).
 	MaxBytes int64 `json:",omitempty"`
 	MaxFiles int   `json:",omitempty"`
+	// Options are the driver's other ones, with Docker's names.
+	Options map[string]string `json:",omitempty"`
 }
 
 // RestartMode says when the engine starts a container again by itself.

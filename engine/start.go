@@ -75,6 +75,7 @@ func (e *Engine) start(ctx context.Context, t *tracked, change func(*Container))
 	}
 	e.watch(t, task)
 	e.watchHealth(t, true)
+	e.forwardLog(t)
 	e.emitMounts(t, ActionMount)
 	e.emit(t, ActionStart, nil)
 	e.step("start.done", t.id)
@@ -90,6 +91,9 @@ func (e *Engine) launch(ctx context.Context, t *tracked) error {
 	}
 	e.step("start.prepared", t.id)
 	e.endAccesses(t, accessGrace)
+	if err := e.checkForward(ctx, e.record(t)); err != nil {
+		return err
+	}
 	bundle, held, err := e.bundle(ctx, t)
 	defer held.close()
 	if err != nil {
@@ -170,7 +174,7 @@ func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFi
 	for _, a := range t.waiting {
 		b.Attach = append(b.Attach, a.client)
 	}
-	if rec.Spec.Log.Driver != "none" {
+	if rec.Spec.Log.Driver != LogNone {
 		b.Log = runtime.Log{
 			Path:     e.logPath(rec.ID),
 			MaxBytes: orDefault(rec.Spec.Log.MaxBytes, DefaultLogBytes),

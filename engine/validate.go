@@ -75,17 +75,9 @@ func (s *Spec) validate() error {
 		bad("there is no signal %d", s.StopSignal)
 	}
 	errs = append(errs, s.Resources.validate(), validateMounts(s.Mounts), validateVolumes(s.Volumes), s.validateNetwork(), s.validateSecurity(),
-		s.validateRestart(), s.DNS.validate(), s.Health.validate(), s.validateNamespaces())
+		s.validateRestart(), s.DNS.validate(), s.Health.validate(), s.validateNamespaces(), s.Log.validate())
 	if s.Umask != nil && *s.Umask > 0o777 {
 		bad("umask %o is more than 777", *s.Umask)
-	}
-	switch s.Log.Driver {
-	case "", "json-file", "none":
-	default:
-		bad("log driver %s is neither json-file nor none", printable(s.Log.Driver))
-	}
-	if s.Log.MaxBytes < 0 || s.Log.MaxFiles < 0 {
-		bad("log limits must not be negative")
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalid)

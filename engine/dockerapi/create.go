@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -90,7 +91,7 @@ func (s *server) specOf(r *request, body *createRequest) (engine.Spec, []string,
 		return fail(noImage(c.Image, err))
 	}
 	spec := engine.Spec{
-		Name: strings.TrimPrefix(r.query.Get("name"), "/"), Owner: engine.OwnerDocker, Image: img.Digest.String(),
+		Name: strings.TrimPrefix(r.query.Get("name"), "/"), Owner: engine.OwnerDocker, Image: img.Digest.String(), ImageName: c.Image,
 		Args: c.Cmd, Env: c.Env, WorkDir: c.WorkingDir, User: c.User, Groups: h.GroupAdd,
 		Hostname: c.Hostname, Domainname: c.Domainname, Labels: c.Labels,
 		TTY: c.Tty, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
@@ -152,6 +153,7 @@ func (s *server) specOf(r *request, body *createRequest) (engine.Spec, []string,
 		spec.DNS.Nameservers = append(spec.DNS.Nameservers, addr.String())
 	}
 	spec.DNS.Search, spec.DNS.Options, spec.DNS.Hosts = h.DNSSearch, h.DNSOptions, h.ExtraHosts
+	h.LogConfig.Type = cmp.Or(h.LogConfig.Type, engine.LogJSONFile) // inspect shows what it is
 	if spec.Log, err = logOf(h.LogConfig); err != nil {
 		return fail(err)
 	}
@@ -408,32 +410,6 @@ func tmpfsFlag(m *engine.Mount, flag string) bool {
 		return false
 	}
 	return true
-}
-
-func logOf(l container.LogConfig) (engine.LogConfig, error) {
-	out := engine.LogConfig{Driver: l.Type}
-	switch l.Type {
-	case "", "json-file", "none":
-	default:
-		return out, fmt.Errorf("HostConfig.LogConfig: driver %q is not available: use json-file or none: %w", l.Type, errdefs.ErrUnsupported)
-	}
-	for name, value := range l.Config {
-		var err error
-		switch {
-		case l.Type == "none":
-			err = fmt.Errorf("the driver none has no options")
-		case name == "max-size":
-			out.MaxBytes, err = units.FromHumanSize(value)
-		case name == "max-file":
-			out.MaxFiles, err = strconv.Atoi(value)
-		default:
-			return out, fmt.Errorf("HostConfig.LogConfig: option %q is not available: %w", name, errdefs.ErrUnsupported)
-		}
-		if err != nil || out.MaxFiles < 0 || out.MaxBytes < 0 {
-			return out, fmt.Errorf("HostConfig.LogConfig: %s=%s: %v: %w", name, value, err, errdefs.ErrInvalid)
-		}
-	}
-	return out, nil
 }
 
 func restartOf(p container.RestartPolicy) engine.RestartPolicy {

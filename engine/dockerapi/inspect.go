@@ -81,7 +81,7 @@ func (s *server) containerInspect(r *request) error {
 			Mounts: s.mountPoints(&c),
 		},
 	}
-	if c.Spec.Log.Driver != "none" {
+	if c.Spec.Log.Driver == "" || c.Spec.Log.Driver == engine.LogJSONFile {
 		answer.LogPath = s.engine.LogPath(c.ID)
 	}
 	if ids := s.engine.ExecIDs(c.ID); len(ids) > 0 {

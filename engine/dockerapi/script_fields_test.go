@@ -24,6 +24,7 @@ func withFieldCommands(cmds map[string]scriptCommand) map[string]scriptCommand {
 		}
 	}
 	cmds["incgroup"] = inCgroup
+	cmds["listen"], cmds["received"] = listen, received
 	return cmds
 }
 

@@ -55,7 +55,7 @@ func serve(t testing.TB, root, socket string) *api {
 	cgroup := "/nova-agent-test-api" + strings.NewReplacer("/", "-", ".", "-").Replace(root)
 	enginetest.Leaks(t, root, cgroup)
 	e, err := engine.Open(context.Background(), engine.Options{
-		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t),
+		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t), JournalSocket: journalSocket(socket),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
@@ -120,6 +120,7 @@ func TestDockerCLI(t *testing.T) {
 			env.Setenv("DOCKER_CONFIG", filepath.Join(env.WorkDir, ".docker"))
 			env.Setenv("DOCKER_CLI_HINTS", "false")
 			env.Values["api"] = a
+			env.Values["receivers"] = map[string]*receiver{}
 			env.Values["root"], env.Values["seen"] = root, &seen{}
 			env.Values["t"] = env.T()
 			// Archives of busybox, of another image, and of one without a name.
