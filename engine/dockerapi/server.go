@@ -213,7 +213,7 @@ func versionText(minor int) string { return "1." + strconv.Itoa(minor) }
 // checkBrowser refuses what a web page makes a browser send: no client of this API
 // has an origin, and on a TCP port only loopback names are ours (DNS rebinding).
 func checkBrowser(r *http.Request) error {
-	if r.Header.Get("Origin") != "" {
+	if r.Header.Get("Origin") != "" && !sameOrigin(r) {
 		return fmt.Errorf("requests of web pages are refused: %w", errForbidden)
 	}
 	addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
