@@ -136,6 +136,10 @@ type Stats struct {
 	Pids                    uint64
 	PidsLimit               uint64
 	OOMKills                uint64
+	// CPUNanosEach is CPUNanos by processor, with cgroup v1 only.
+	CPUNanosEach []uint64
+	// Memory has the values of the kernel's memory.stat.
+	Memory map[string]uint64
 	Block                   []BlockStats
 }
 
