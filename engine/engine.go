@@ -36,6 +36,8 @@ type Options struct {
 	Shim []byte
 	// OVSDB is the Unix socket of ovsdb-server; empty means network.Options' default.
 	OVSDB string
+	// CDISpecDirs replace the default directories of the Container Device Interface.
+	CDISpecDirs []string
 	// JournalSocket is journald's, for the log driver of that name; empty means logsink.DefaultJournalSocket.
 	JournalSocket string
 	// ImageLimits bound imports; zero fields have defaults.

@@ -61,6 +61,9 @@ func (e *Engine) ociSpec(ctx context.Context, rec *Container) (*specs.Spec, held
 	if err := e.devices(s, rec); err != nil {
 		return nil, held, err
 	}
+	if err := e.injectCDI(s, rec); err != nil {
+		return nil, held, err
+	}
 	s.Linux.CgroupsPath = filepath.Join(firstOf(rec.Spec.CgroupParent, e.cgroup), rec.ID)
 	s.Linux.Sysctl = maps.Clone(rec.Spec.Sysctls)
 	return s, held, nil

@@ -69,6 +69,8 @@ type Spec struct {
 	// Init runs a minimal init as process 1, which passes signals on and reaps orphans, unless the PID namespace
 	// is another's.
 	Init bool `json:",omitempty"`
+	// CDIDevices are devices of the Container Device Interface, as vendor.com/class=name. For OwnerDocker only.
+	CDIDevices []string `json:",omitempty"`
 	// Umask is the first process's and the execs'; nil for 022.
 	Umask *uint32 `json:",omitempty"`
 	// Annotations go to the OCI runtime.

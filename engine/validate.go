@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"tags.cncf.io/container-device-interface/pkg/parser"
+
 	"novaagent/engine/errdefs"
 )
 
@@ -76,6 +78,14 @@ func (s *Spec) validate() error {
 	}
 	errs = append(errs, s.Resources.validate(), validateMounts(s.Mounts), validateVolumes(s.Volumes), s.validateNetwork(), s.validateSecurity(),
 		s.validateRestart(), s.DNS.validate(), s.Health.validate(), s.validateNamespaces(), s.Log.validate())
+	if len(s.CDIDevices) > 0 && s.Owner != OwnerDocker {
+		bad("a container of %s gets no CDI devices", s.Owner)
+	}
+	for _, name := range s.CDIDevices {
+		if _, _, _, err := parser.ParseQualifiedName(name); err != nil {
+			bad("CDI device %s: %v", printable(name), err)
+		}
+	}
 	if s.Umask != nil && *s.Umask > 0o777 {
 		bad("umask %o is more than 777", *s.Umask)
 	}

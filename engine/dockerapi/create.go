@@ -134,6 +134,9 @@ func (s *server) specOf(r *request, body *createRequest) (engine.Spec, []string,
 		return fail(err)
 	}
 	warnings = append(append(warnings, more...), privilegedWarnings(h)...)
+	if spec.CDIDevices, err = cdiOf(h.DeviceRequests); err != nil {
+		return fail(err)
+	}
 	if spec.Namespaces, err = namespacesOf(h); err != nil {
 		return fail(err)
 	}

@@ -219,3 +219,18 @@ func privilegedWarnings(h *container.HostConfig) []string {
 	slices.Sort(missing)
 	return []string{"This host withholds from privileged containers: " + strings.Join(missing, ", ") + "."}
 }
+
+// cdiOf are the devices of the driver cdi; there is no other driver.
+func cdiOf(requests []container.DeviceRequest) ([]string, error) {
+	var out []string
+	for _, r := range requests {
+		if r.Driver != "cdi" {
+			return nil, fmt.Errorf("could not select device driver %q with capabilities: %v: use cdi: %w", r.Driver, r.Capabilities, errdefs.ErrInvalid)
+		}
+		if r.Count != 0 || len(r.Capabilities) > 0 || len(r.Options) > 0 {
+			return nil, fmt.Errorf("HostConfig.DeviceRequests: the driver cdi takes DeviceIDs only: %w", errdefs.ErrInvalid)
+		}
+		out = append(out, r.DeviceIDs...)
+	}
+	return out, nil
+}

@@ -26,7 +26,6 @@ func refuse(body *createRequest) error {
 		{"HostConfig.VolumeDriver", h.VolumeDriver != "" && h.VolumeDriver != "local"},
 		{"HostConfig.Links", len(h.Links) > 0},
 		{"HostConfig.Runtime", h.Runtime != "" && h.Runtime != runtimeName && h.Runtime != "runc"},
-		{"HostConfig.DeviceRequests", len(h.DeviceRequests) > 0},
 	} {
 		if field.set {
 			return notYet(field.name)

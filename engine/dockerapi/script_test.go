@@ -55,7 +55,7 @@ func serve(t testing.TB, root, socket string) *api {
 	cgroup := "/nova-agent-test-api" + strings.NewReplacer("/", "-", ".", "-").Replace(root)
 	enginetest.Leaks(t, root, cgroup)
 	e, err := engine.Open(context.Background(), engine.Options{
-		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t), JournalSocket: journalSocket(socket),
+		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t), JournalSocket: journalSocket(socket), CDISpecDirs: []string{filepath.Join(filepath.Dir(socket), "cdi")},
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {

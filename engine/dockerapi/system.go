@@ -72,8 +72,8 @@ func (s *server) info(r *request) error {
 		Plugins: system.PluginsInfo{
 			Log: engine.LogDrivers(), Network: []string{"host", "null"}, Volume: []string{volumeDriver},
 		},
-		CgroupVersion: cgroupVersion(),
-		Warnings:      []string{},
+		CgroupVersion: cgroupVersion(), CDISpecDirs: s.engine.CDISpecDirs(),
+		Warnings: []string{},
 	}
 	info.Name, _ = os.Hostname()
 	for _, c := range s.engine.List() {

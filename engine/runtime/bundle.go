@@ -140,7 +140,7 @@ type Stats struct {
 	CPUNanosEach []uint64
 	// Memory has the values of the kernel's memory.stat.
 	Memory map[string]uint64
-	Block                   []BlockStats
+	Block  []BlockStats
 }
 
 // BlockStats are the counters of one block device.
