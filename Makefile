@@ -1,6 +1,7 @@
 # make            the binary, bin/nova-agent
 # make cluster    a real OpenStack on this machine with nova-agent as its compute service
 # make test       everything the project tests
+# make test-peer  the tests of the Docker API against real dockerds: what they ask for is Docker's behaviour
 GO ?= go
 export CGO_ENABLED = 0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -8,7 +9,7 @@ LDFLAGS = -s -w -X main.version=$(VERSION)
 SHIM = engine/runtime/shimbin/bin/shim
 ARCHES = arm64 ppc64le s390x riscv64
 
-.PHONY: build bin/nova-agent shim cluster cluster-down test lint cross bench clean
+.PHONY: build bin/nova-agent shim cluster cluster-down test test-peer lint cross bench clean
 
 build: bin/nova-agent
 bin/nova-agent: shim
@@ -26,9 +27,15 @@ cluster-down:
 test:
 	tests/run
 
+# Ten minutes: a dockerd is started for each script.
+test-peer: shim
+	tests/peer/fetch
+	NOVA_AGENT_TEST_STRICT=1 $(GO) test -tags peer -count 1 -timeout 60m -run 'Peer|DockerPy|Dockerode|Moby|Terminal|Compose' ./engine/dockerapi ./tests/clients
+
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
 	$(GO) vet ./...
+	$(GO) vet -tags peer ./engine/dockerapi ./tests/clients
 	$(GO) tool staticcheck ./...
 
 # Each architecture needs its own shim inside; the host's is put back at the end.

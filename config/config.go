@@ -161,17 +161,27 @@ type Compute struct {
 
 // Engine is the container engine.
 type Engine struct {
-	CgroupParent string   `yaml:"cgroup_parent" doc:"Cgroup of all containers and shims."`
-	WarmShims    int      `yaml:"warm_shims" min:"1" doc:"Idle shims kept ready for the next starts."`
-	MaxImage     Size     `yaml:"max_image" min:"0" doc:"Largest unpacked image; 0 is nova-agent's own bound."`
-	LogMaxSize   Size     `yaml:"log_max_size" min:"4096" doc:"Size of one file of a console log."`
-	LogMaxFiles  int      `yaml:"log_max_files" min:"1" doc:"Files kept of a console log."`
-	CDISpecDirs  []string `yaml:"cdi_spec_dirs" default:"/etc/cdi, /var/run/cdi" doc:"Directories of specifications of devices for the Docker API's containers (Container Device Interface); a later one goes first."`
+	CgroupParent  string   `yaml:"cgroup_parent" doc:"Cgroup of all containers and shims."`
+	WarmShims     int      `yaml:"warm_shims" min:"1" doc:"Idle shims kept ready for the next starts."`
+	MaxImage      Size     `yaml:"max_image" min:"0" doc:"Largest unpacked image; 0 is nova-agent's own bound."`
+	LogMaxSize    Size     `yaml:"log_max_size" min:"4096" doc:"Size of one file of a console log."`
+	LogMaxFiles   int      `yaml:"log_max_files" min:"1" doc:"Files kept of a console log."`
+	PluginSockets string   `yaml:"plugin_sockets" doc:"Directories of the sockets of volume and authorization plug-ins, with colons between."`
+	PluginSpecs   string   `yaml:"plugin_specs" doc:"Directories of their .spec and .json files, which name an address."`
+	CDISpecDirs   []string `yaml:"cdi_spec_dirs" default:"/etc/cdi, /var/run/cdi" doc:"Directories of specifications of devices for the Docker API's containers (Container Device Interface); a later one goes first."`
 }
 
 // DockerAPI is where the Docker API is served.
 type DockerAPI struct {
-	Listen string `yaml:"listen" default:"unix://RUN_DIR/docker.sock" doc:"unix:///PATH, or tcp://127.0.0.1:PORT; none switches it off."`
+	Listen               string   `yaml:"listen" default:"unix://RUN_DIR/docker.sock" doc:"unix:///PATH, tcp://ADDRESS:PORT or fd:// for systemd's sockets, several with commas between; none switches it off."`
+	SocketMode           string   `yaml:"socket_mode" doc:"Mode of Unix sockets, octal: whoever can open one is root."`
+	SocketGroup          string   `yaml:"socket_group" doc:"Group of Unix sockets, a name or number; empty is the process's."`
+	TLSCA                string   `yaml:"tls_ca" doc:"File of the authorities that certificates of TCP clients are checked against. This and the next two are read again when they change."`
+	TLSCert              string   `yaml:"tls_cert" doc:"File of the server's certificate, with its chain."`
+	TLSKey               string   `yaml:"tls_key" doc:"File of the server's key."`
+	TLSVerify            bool     `yaml:"tls_verify" doc:"Ask clients for certificates. TLS without is refused."`
+	AuthorizationPlugins []string `yaml:"authorization_plugins" doc:"Plug-ins that are asked about every request and its answer, in this order; whatever goes wrong with one refuses the request."`
+	PlainTCP             bool     `yaml:"plain_tcp" doc:"Let TCP on a loopback address do without TLS: every user of the host is root then."`
 }
 
 // Observe is metrics, health and debugging.
@@ -227,8 +237,10 @@ func Default() *Config {
 			SyncPowerStateInterval: 600 * second, HealInfoCacheInterval: 60 * second,
 			RunningDeletedInterval: 1800 * second, ShutdownGrace: 60 * second,
 		},
-		Engine:  Engine{CgroupParent: "/nova-agent", WarmShims: 2, LogMaxSize: 10 << 20, LogMaxFiles: 3, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}},
-		Observe: Observe{Listen: "127.0.0.1:9464"},
+		Engine: Engine{CgroupParent: "/nova-agent", WarmShims: 2, LogMaxSize: 10 << 20, LogMaxFiles: 3, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"},
+			PluginSockets: "/run/docker/plugins", PluginSpecs: "/etc/docker/plugins:/usr/lib/docker/plugins"},
+		DockerAPI: DockerAPI{SocketMode: "0660", TLSVerify: true},
+		Observe:   Observe{Listen: "127.0.0.1:9464"},
 	}
 }
 

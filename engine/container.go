@@ -68,6 +68,8 @@ type Container struct {
 	// Mounts are Spec.Mounts and what Spec.VolumesFrom, Spec.Volumes and the image add to
 	// them; anonymous volumes have their names here.
 	Mounts []Mount `json:",omitempty"`
+	// PluginMounts are the targets of Mounts that plug-ins have mounted, or are about to.
+	PluginMounts []string `json:",omitempty"`
 	// RemoveVolumes: the removal that is under way takes the anonymous volumes along.
 	RemoveVolumes bool `json:",omitempty"`
 

@@ -209,7 +209,7 @@ func (e *Engine) build(ctx context.Context, t *tracked, w writing) error {
 	if err := e.prepare(ctx, t, true); err != nil {
 		return err
 	}
-	if err := e.prepareVolumes(ctx, e.record(t)); err != nil {
+	if err := e.prepareVolumes(ctx, t); err != nil {
 		return err
 	}
 	e.step("create.volumes", rec.ID)

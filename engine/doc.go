@@ -3,7 +3,7 @@
 //
 // Start reading at Spec (spec.go) and Container with its table of moves
 // (container.go); then create.go, start.go, exit.go, stop.go and remove.go in
-// that order are a container's life, volume.go begins the volumes, and reconcile.go is what Open does about
+// that order are a container's life, volume.go begins the volumes (volume_plugin.go those of plug-ins), and reconcile.go is what Open does about
 // the lives that a crash cut short. tracked.go is the one place that changes a state.
 //
 // The engine orchestrates mechanisms that don't know of each other: image

@@ -16,6 +16,7 @@ import (
 	"novaagent/engine/image"
 	"novaagent/engine/kernel"
 	"novaagent/engine/network"
+	"novaagent/engine/plugin"
 	"novaagent/engine/runtime"
 	"novaagent/engine/store"
 )
@@ -40,6 +41,8 @@ type Options struct {
 	CDISpecDirs []string
 	// JournalSocket is journald's, for the log driver of that name; empty means logsink.DefaultJournalSocket.
 	JournalSocket string
+	// Plugins finds plug-ins; nil directories mean Docker's.
+	Plugins plugin.Finder
 	// ImageLimits bound imports; zero fields have defaults.
 	ImageLimits image.Limits
 	Logger      *slog.Logger
@@ -75,12 +78,13 @@ type Engine struct {
 
 	spares chan *spare // takes one that is ready
 
-	mu         sync.RWMutex
-	containers map[string]*tracked
-	names      map[string]string // name to ID, those being created included
-	volumes    map[string]Volume // by name
-	execs      map[string]*execution
-	closing    bool
+	mu          sync.RWMutex
+	containers  map[string]*tracked
+	names       map[string]string // name to ID, those being created included
+	volumes     map[string]Volume // by name
+	pluginPaths map[string]string // of mounted volumes, by name
+	execs       map[string]*execution
+	closing     bool
 }
 
 // Open opens the engine whose state is under o.Root, making it if it is not there.
@@ -101,15 +105,22 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	if o.CgroupParent == "" {
 		o.CgroupParent = "/nova-agent-" + rootMark(o.Root)
 	}
+	if o.Plugins.Sockets == nil {
+		o.Plugins.Sockets = plugin.DefaultSockets
+	}
+	if o.Plugins.Specs == nil {
+		o.Plugins.Specs = plugin.DefaultSpecs
+	}
 	e := &Engine{
 		opts: o, log: o.Logger, cgroup: o.CgroupParent,
-		events:     newEventLog(),
-		spares:     make(chan *spare),
-		containers: map[string]*tracked{},
-		names:      map[string]string{},
-		execs:      map[string]*execution{},
-		bridge:     bridge{published: map[string]published{}},
-		volumes:    map[string]Volume{},
+		spares:      make(chan *spare),
+		events:      newEventLog(),
+		containers:  map[string]*tracked{},
+		names:       map[string]string{},
+		execs:       map[string]*execution{},
+		bridge:      bridge{published: map[string]published{}},
+		volumes:     map[string]Volume{},
+		pluginPaths: map[string]string{},
 	}
 	e.volumeLocks.what = "volume"
 	// Not ctx: what it starts goes on when Open has returned.

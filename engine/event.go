@@ -63,6 +63,8 @@ type Event struct {
 	// Volume is the name of the volume it happened to. The other fields are then of
 	// the container that mounted it, or empty.
 	Volume string
+	// Driver is that volume's plug-in, empty for "local".
+	Driver string
 	// Mount is set for ActionMount and ActionUnmount.
 	Mount Mount
 }

@@ -84,6 +84,13 @@ func (e *Engine) SubscribeUntil(ctx context.Context, since, until time.Time) <-c
 	return out
 }
 
+// Subscribers is how many subscriptions to events there are.
+func (e *Engine) Subscribers() int {
+	e.events.mu.Lock()
+	defer e.events.mu.Unlock()
+	return len(e.events.subs)
+}
+
 // feed passes s's queue on. It ends with the subscriber's context or the engine's.
 func (l *eventLog) feed(ctx, engine context.Context, s *subscription, out chan<- Event) {
 	defer close(out)

@@ -96,6 +96,9 @@ func (e *Engine) ended(ctx context.Context, t *tracked) {
 	if err := e.unpublish(ctx, t.id); err != nil {
 		e.log.Error("taking back the ports of a container that has ended", "container_id", t.id, "error", err)
 	}
+	if err := e.unmountPlugins(ctx, t); err != nil {
+		e.log.Error("taking back the volumes of a container that has ended", "container_id", t.id, "error", err)
+	}
 }
 
 func exitOf(x runtime.Exit) Exit {

@@ -99,6 +99,10 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	if err := e.purgeProcess(ctx, t); err != nil {
 		return err
 	}
+	if err := e.unmountPlugins(ctx, t); err != nil {
+		// A plug-in that is gone for good must not keep the container.
+		e.log.Error("taking back the volumes of a container that is removed", "container_id", t.id, "error", err)
+	}
 	e.step("remove.process", t.id)
 	err := both(
 		func() error { return e.purgeNetwork(ctx, rec) },

@@ -89,6 +89,8 @@ type Spec struct {
 	// VolumesFrom are containers whose volumes and binds are mounted too, each as
 	// ID[:ro] or NAME[:ro], where Mounts has nothing at their targets.
 	VolumesFrom []string `json:",omitempty"`
+	// VolumeDriver is the plug-in that makes the anonymous volumes; empty is "local".
+	VolumeDriver string `json:",omitempty"`
 	// Volumes are targets for an anonymous volume each, unless something is mounted there
 	// already; ImageVolumes adds those that the image declares.
 	Volumes      []string `json:",omitempty"`
@@ -280,7 +282,9 @@ type VolumeMount struct {
 	NoCopy bool `json:",omitempty"`
 	// Subpath is what to mount of the volume, relative to its top.
 	Subpath string `json:",omitempty"`
-	// Labels and Options are those of the volume, if this mount makes it.
+	// Driver is the plug-in of the volume, empty for "local"; Labels and Options are the volume's. They count
+	// if this mount makes it.
+	Driver  string            `json:",omitempty"`
 	Labels  map[string]string `json:",omitempty"`
 	Options map[string]string `json:",omitempty"`
 	// Anonymous: RemoveOptions.Volumes takes the volume along. Set by the engine.

@@ -83,7 +83,7 @@ func (e *Engine) start(ctx context.Context, t *tracked, change func(*Container))
 }
 
 // launch prepares what is missing and runs the process.
-func (e *Engine) launch(ctx context.Context, t *tracked) error {
+func (e *Engine) launch(ctx context.Context, t *tracked) (err error) {
 	if !t.prepared {
 		if err := e.prepare(ctx, t, false); err != nil {
 			return err
@@ -92,6 +92,14 @@ func (e *Engine) launch(ctx context.Context, t *tracked) error {
 	e.step("start.prepared", t.id)
 	e.endAccesses(t, accessGrace)
 	if err := e.checkForward(ctx, e.record(t)); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.unmountPlugins(ctx, t))
+		}
+	}()
+	if err := e.mountPlugins(ctx, t); err != nil {
 		return err
 	}
 	bundle, held, err := e.bundle(ctx, t)

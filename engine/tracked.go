@@ -153,7 +153,7 @@ func (e *Engine) findLocked(ref string) (*tracked, error) {
 		}
 	}
 	if found == nil {
-		return nil, fmt.Errorf("no such container: %s: %w", printable(ref), errdefs.ErrNotFound)
+		return nil, fmt.Errorf("No such container: %s: %w", printable(ref), errdefs.ErrNotFound)
 	}
 	return found, nil
 }
@@ -173,7 +173,7 @@ func (e *Engine) hold(ctx context.Context, ref string) (*tracked, func(), error)
 	e.mu.RUnlock()
 	if gone {
 		unlock()
-		return nil, nil, fmt.Errorf("no such container: %s: %w", printable(ref), errdefs.ErrNotFound)
+		return nil, nil, fmt.Errorf("No such container: %s: %w", printable(ref), errdefs.ErrNotFound)
 	}
 	return t, unlock, nil
 }

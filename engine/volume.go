@@ -38,7 +38,9 @@ type Volume struct {
 	Name    string
 	Created time.Time
 	Labels  map[string]string `json:",omitempty"`
-	// Options are the local driver's: type, device and o, as mount(8) has them. Type tmpfs keeps
+	// Driver is the plug-in whose it is, empty for the driver "local".
+	Driver string `json:",omitempty"`
+	// Options are the plug-in's, or the local driver's: type, device and o, as mount(8) has them. Type tmpfs keeps
 	// the files in memory; type none with o=bind shows the directory device.
 	Options map[string]string `json:",omitempty"`
 }
@@ -62,8 +64,10 @@ func (e *Engine) CreateVolume(ctx context.Context, v Volume) (Volume, error) {
 	if err := checkVolumeName(v.Name); err != nil {
 		return Volume{}, err
 	}
-	if err := checkVolumeOptions(v.Options); err != nil {
-		return Volume{}, fmt.Errorf("create %s: %w", v.Name, err)
+	if v.Driver == "" {
+		if err := checkVolumeOptions(v.Options); err != nil {
+			return Volume{}, fmt.Errorf("create %s: %w", v.Name, err)
+		}
 	}
 	unlock, err := e.lockVolume(ctx, v.Name)
 	if err != nil {
@@ -130,9 +134,13 @@ func (e *Engine) VolumeUsers(name string) []string {
 	return ids
 }
 
-// VolumeBytes is the disk space that a volume's own files take: nothing, for one with options.
+// VolumeBytes is the disk space that a volume's own files take: nothing, for one with options, and -1 for one of
+// a plug-in, which does not tell.
 func (e *Engine) VolumeBytes(ctx context.Context, name string) (int64, error) {
 	v, err := e.Volume(name)
+	if err == nil && v.Driver != "" {
+		return -1, nil
+	}
 	if err != nil || len(v.Options) > 0 {
 		return 0, err
 	}
@@ -159,9 +167,17 @@ func (e *Engine) VolumeBytes(ctx context.Context, name string) (int64, error) {
 // ensureVolume makes v if there is none of its name. The caller holds the volume's lock.
 func (e *Engine) ensureVolume(v Volume) (Volume, error) {
 	if have, err := e.Volume(v.Name); err == nil {
+		if v.Driver != "" && v.Driver != have.Driver {
+			return Volume{}, fmt.Errorf("create %s: conflict: volume name must be unique: it is there with another driver: %w", v.Name, errdefs.ErrConflict)
+		}
 		return have, nil
 	}
 	v.Created = time.Now().UTC()
+	if v.Driver != "" {
+		if err := e.callVolumePlugin(e.ctx, v.Driver, "Create", volumeCall{Name: v.Name, Opts: v.Options}, nil); err != nil {
+			return Volume{}, fmt.Errorf("create %s: %w", v.Name, err)
+		}
+	}
 	err := e.makeVolumeDir(&v)
 	if err == nil {
 		e.step("volume.files", v.Name)
@@ -174,7 +190,7 @@ func (e *Engine) ensureVolume(v Volume) (Volume, error) {
 	e.volumes[v.Name] = v
 	e.mu.Unlock()
 	e.step("volume.recorded", v.Name)
-	e.events.emit(Event{Time: time.Now(), Action: ActionCreate, Volume: v.Name})
+	e.events.emit(Event{Time: time.Now(), Action: ActionCreate, Volume: v.Name, Driver: v.Driver})
 	return v, nil
 }
 
@@ -338,6 +354,9 @@ func checkTmpfsOptions(flags []string) error {
 // volumeSource is where the files of v really are. A tmpfs is mounted if it is not, as it is not after
 // a reboot; it stays until the volume is removed. The caller holds the volume's lock.
 func (e *Engine) volumeSource(v *Volume) (string, error) {
+	if v.Driver != "" {
+		return e.pluginPath(v)
+	}
 	path := e.VolumePath(v.Name)
 	switch v.Options["type"] {
 	case "none":

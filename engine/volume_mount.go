@@ -59,7 +59,7 @@ func (e *Engine) planMounts(spec *Spec, declared map[string]struct{}) ([]Mount, 
 		if target = path.Clean(target); !taken[target] {
 			taken[target] = true
 			mounts = append(mounts, Mount{
-				Type: MountVolume, Source: NewID(), Target: target, Volume: VolumeMount{Anonymous: true},
+				Type: MountVolume, Source: NewID(), Target: target, Volume: VolumeMount{Anonymous: true, Driver: spec.VolumeDriver},
 			})
 		}
 	}
@@ -117,14 +117,30 @@ func validateVolumeMount(m Mount) error {
 		return bad("must not set Subpath when using anonymous volumes")
 	case m.Volume.Subpath != "" && (!filepath.IsLocal(m.Volume.Subpath) || strings.ContainsRune(m.Volume.Subpath, 0)):
 		return bad("subpath must be a relative path within the volume")
-	case m.Source == "":
-		return checkVolumeOptions(m.Volume.Options)
 	}
-	return errors.Join(checkVolumeName(m.Source), checkVolumeOptions(m.Volume.Options))
+	var errs []error
+	if m.Source != "" {
+		errs = append(errs, checkVolumeName(m.Source))
+	}
+	if m.Volume.Driver == "" {
+		errs = append(errs, checkVolumeOptions(m.Volume.Options))
+	}
+	return errors.Join(errs...)
 }
 
-// prepareVolumes makes sure that rec's volumes are there, and fills the empty ones.
-func (e *Engine) prepareVolumes(ctx context.Context, rec *Container) error {
+// prepareVolumes makes sure that t's volumes are there, and fills the empty ones. Those of plug-ins
+// are mounted for that moment.
+func (e *Engine) prepareVolumes(ctx context.Context, t *tracked) (err error) {
+	rec := e.record(t)
+	for _, v := range e.pluginMounts(rec) {
+		if err := e.makeVolume(ctx, v); err != nil {
+			return err
+		}
+	}
+	defer func() { err = errors.Join(err, e.unmountPlugins(context.WithoutCancel(ctx), t)) }()
+	if err := e.mountPlugins(ctx, t); err != nil {
+		return err
+	}
 	view := &imageView{engine: e, rec: rec}
 	defer view.close()
 	for _, m := range rec.Mounts {
@@ -136,6 +152,17 @@ func (e *Engine) prepareVolumes(ctx context.Context, rec *Container) error {
 		}
 	}
 	return nil
+}
+
+// makeVolume makes v if there is none of its name.
+func (e *Engine) makeVolume(ctx context.Context, v Volume) error {
+	unlock, err := e.volumeLocks.lock(ctx, v.Name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, err = e.ensureVolume(v)
+	return err
 }
 
 func (e *Engine) prepareVolume(ctx context.Context, rec *Container, m Mount, view *imageView) error {
@@ -161,7 +188,7 @@ func (e *Engine) prepareVolume(ctx context.Context, rec *Container, m Mount, vie
 
 // volumeFor is the volume that m makes if it is not there.
 func volumeFor(m Mount) Volume {
-	v := Volume{Name: m.Source, Labels: m.Volume.Labels, Options: m.Volume.Options}
+	v := Volume{Name: m.Source, Driver: m.Volume.Driver, Labels: m.Volume.Labels, Options: m.Volume.Options}
 	if m.Volume.Anonymous {
 		v.Labels = anonymous(v.Labels)
 	}
@@ -209,7 +236,7 @@ func (e *Engine) volumeBind(m Mount) (Mount, *os.File, error) {
 	flags := strings.Split(v.Options["o"], ",")
 	return Mount{
 		Type: MountBind, Source: "/proc/self/fd/" + strconv.Itoa(int(f.Fd())), Target: m.Target,
-		ReadOnly: m.ReadOnly || v.Options["type"] == "none" && slices.Contains(flags, "ro"),
+		ReadOnly: m.ReadOnly || v.Driver == "" && v.Options["type"] == "none" && slices.Contains(flags, "ro"),
 		NoSuid:   m.NoSuid, NoDev: m.NoDev, NoExec: m.NoExec,
 		Recursive: slices.Contains(flags, "rbind"),
 	}, f, nil
@@ -231,7 +258,7 @@ func (e *Engine) emitMounts(t *tracked, action Action) {
 		if m.Type == MountVolume {
 			e.events.emit(Event{
 				Time: time.Now(), Action: action, ID: rec.ID, Name: rec.Spec.Name, Owner: rec.Spec.Owner,
-				State: rec.State, Volume: m.Source, Mount: m,
+				State: rec.State, Volume: m.Source, Driver: e.driverOf(m.Source), Mount: m,
 			})
 		}
 	}

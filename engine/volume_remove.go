@@ -48,7 +48,7 @@ func (e *Engine) PruneVolumes(ctx context.Context, keep func(Volume) bool) (name
 		}
 		switch {
 		case err == nil:
-			names, bytes = append(names, v.Name), bytes+size
+			names, bytes = append(names, v.Name), bytes+max(0, size)
 		case errors.Is(err, errdefs.ErrNotFound), errors.Is(err, errdefs.ErrConflict): // somebody was faster
 		default:
 			return names, bytes, err
@@ -86,9 +86,34 @@ func (e *Engine) purgeVolume(ctx context.Context, name, user string) error {
 // has none, while a record without its directory would become an empty volume. The
 // caller holds the volume's lock.
 func (e *Engine) removeVolume(name string) error {
-	if _, err := e.Volume(name); err != nil {
+	v, err := e.Volume(name)
+	if err != nil {
 		return nil
 	}
+	if v.Driver != "" {
+		if err := e.callVolumePlugin(e.ctx, v.Driver, "Remove", volumeCall{Name: name}, nil); err != nil {
+			return fmt.Errorf("remove %s: %w", name, err)
+		}
+	}
+	return e.forgetVolume(name)
+}
+
+// ForgetVolume is RemoveVolume for a volume whose plug-in is gone, or does not have it any more.
+func (e *Engine) ForgetVolume(ctx context.Context, name string) error {
+	unlock, err := e.lockVolume(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if users := e.VolumeUsers(name); len(users) > 0 {
+		return fmt.Errorf("remove %s: volume is in use - [%s]: %w", name, strings.Join(users, ", "), errdefs.ErrConflict)
+	}
+	return e.forgetVolume(name)
+}
+
+// forgetVolume deletes the record and what is here of the volume. The caller holds the volume's lock.
+func (e *Engine) forgetVolume(name string) error {
+	driver := e.driverOf(name)
 	if err := store.Delete(e.db, kindVolume, name); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
@@ -97,7 +122,7 @@ func (e *Engine) removeVolume(name string) error {
 	e.mu.Unlock()
 	e.step("volume.forgotten", name)
 	err := e.deleteVolumeDir(name)
-	e.events.emit(Event{Time: time.Now(), Action: ActionDestroy, Volume: name})
+	e.events.emit(Event{Time: time.Now(), Action: ActionDestroy, Volume: name, Driver: driver})
 	if err != nil {
 		return fmt.Errorf("remove %s: its files: %w", name, err)
 	}

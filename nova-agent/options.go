@@ -49,7 +49,8 @@ func setLevel(v *slog.LevelVar, name string) {
 
 func engineOptions(c *config.Config, log *slog.Logger) engine.Options {
 	return engine.Options{
-		Root: c.StateDir, RunDir: c.RunDir, CgroupParent: c.Engine.CgroupParent, WarmShims: c.Engine.WarmShims,
+		Plugins: pluginFinder(&c.Engine),
+		Root:    c.StateDir, RunDir: c.RunDir, CgroupParent: c.Engine.CgroupParent, WarmShims: c.Engine.WarmShims,
 		OVSDB: c.Neutron.OVSDB, CDISpecDirs: c.Engine.CDISpecDirs,
 		ImageLimits: image.Limits{MaxUnpackedBytes: int64(c.Engine.MaxImage)}, Logger: log,
 	}

@@ -117,7 +117,7 @@ func (s *service) open(ctx context.Context) (err error) {
 		return err
 	}
 	if c.DockerAPI.Listen != "none" {
-		if s.docker, err = serveDocker(c.DockerAPI.Listen, s.engine, log, s.metrics.API); err != nil {
+		if s.docker, err = serveDocker(&c.DockerAPI, s.engine, log, s.metrics.API); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -96,4 +97,69 @@ func getVersion(t *testing.T, socket string) (int, string) {
 	defer dir.Close()
 	short := filepath.Join("/proc/self/fd", strconv.Itoa(int(dir.Fd())), filepath.Base(socket))
 	return get(t, unixClient(t, short), "http://docker/version")
+}
+
+// TestListeners: several addresses at once, and what is refused.
+func TestListeners(t *testing.T) {
+	need.Root(t)
+	root := t.TempDir()
+	one, two := root+"/one.sock", root+"/two.sock"
+	p := startProcess(t, nil, "standalone", "--root", root+"/root", "--host", "unix://"+one, "--host", "unix://"+two, "--socket-mode", "0600")
+	p.expect("READY=1")
+	for _, socket := range []string{one, two} {
+		if status, text := get(t, unixClient(t, socket), "http://docker/_ping"); status != http.StatusOK {
+			t.Errorf("%s: %d %s", socket, status, text)
+		}
+		if info, err := os.Stat(socket); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", socket, info, err)
+		}
+	}
+	p.end()
+	for text, args := range map[string][]string{
+		"TCP needs TLS":                {"--host", "tcp://0.0.0.0:0"},
+		"every user of this host root": {"--host", "tcp://127.0.0.1:0"},
+		"without client certificates":  {"--host", "tcp://127.0.0.1:0", "--tlscert", "x", "--tlsverify=false"},
+		"TLS needs three files":        {"--host", "tcp://127.0.0.1:0", "--tlscert", "x"},
+		"is no mode":                   {"--host", "unix://" + one, "--socket-mode", "rw"},
+		"systemd passed no sockets":    {"--host", "fd://"},
+	} {
+		p := startProcess(t, nil, append([]string{"standalone", "--root", root + "/root"}, args...)...)
+		p.wait(1)
+		if !strings.Contains(p.log(), text) {
+			t.Errorf("%v says:\n%s", args, p.log())
+		}
+	}
+}
+
+// TestSocketActivation: systemd opens the socket and passes it on.
+func TestSocketActivation(t *testing.T) {
+	need.Root(t)
+	need.Command(t, "systemd-socket-activate")
+	dir := t.TempDir()
+	socket := dir + "/docker.sock"
+	p := newProcess(t, nil)
+	// It starts the program at the first connection.
+	path, err := exec.LookPath("nova-agent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	activate, err := exec.LookPath("systemd-socket-activate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var notify string
+	for _, v := range p.cmd.Env {
+		if strings.HasPrefix(v, "NOTIFY_SOCKET=") {
+			notify = v
+		}
+	}
+	p.cmd.Path = activate
+	p.cmd.Args = []string{"systemd-socket-activate", "-l", socket, "-E", notify, path, "standalone", "--root", dir + "/root", "--host", "fd://"}
+	p.start()
+	p.logged("Listening on " + socket)
+	if status, text := get(t, unixClient(t, socket), "http://docker/_ping"); status != http.StatusOK {
+		t.Errorf("%d %s", status, text)
+	}
+	p.expect("READY=1")
+	p.end()
 }

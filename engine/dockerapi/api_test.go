@@ -69,6 +69,7 @@ func (a *api) do(t *testing.T, method, path, body string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	checkAnswer(t, method, path, resp.StatusCode, string(data))
 	return resp.StatusCode, string(data)
 }
 
@@ -104,7 +105,8 @@ func TestStatuses(t *testing.T) {
 		{"GET", "/v1.24/_ping", "", 200},
 		{"GET", "/v1.51/version", "", 200},
 		{"GET", "/v1.23/version", "", 400},
-		{"GET", "/v1.52/version", "", 400},
+		{"GET", "/v1.57/version", "", 200},
+		{"GET", "/v1.58/version", "", 400},
 		{"GET", "/v2.0/version", "", 400},
 		{"GET", "//v1.43/version", "", 404},
 		{"GET", "/v1.43/v1.43/version", "", 404},
@@ -120,11 +122,12 @@ func TestStatuses(t *testing.T) {
 		{"POST", "/containers/create", "", 400},
 		{"POST", "/containers/create", "null", 400},
 		{"POST", "/containers/create", "{", 400},
+		{"POST", "/containers/create", "{} {}", 400},
 		{"POST", "/containers/create", "[]", 400},
 		{"POST", "/containers/create", `{"Image":5}`, 400},
 		{"POST", "/containers/create", `{"Image":"absent","HostConfig":{"NetworkMode":"none"}}`, 404},
 		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"NetworkMode":"mine"}}`, 501},
-		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"PortBindings":{"80/sctp":[]}}}`, 400},
+		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"PortBindings":{"80/sctp":[{}]}}}`, 400},
 		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"x"}]}}}`, 400},
 		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"90-80"}]}}}`, 400},
 		{"POST", "/containers/create", `{"Image":"busybox","HostConfig":{"PortBindings":{"80/tcp":[{"HostIp":"::1"}]}}}`, 400},
@@ -360,10 +363,11 @@ func TestBrowsers(t *testing.T) {
 	if head := readHead(t, r); !strings.HasPrefix(head, "HTTP/1.1 403 ") {
 		t.Errorf("a request of a web page: %q", head)
 	}
-	l, err := dockerapi.Listen("tcp://127.0.0.1:0")
+	list, err := dockerapi.Endpoint{Host: "tcp://127.0.0.1:0", Plain: true}.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := list[0]
 	server := dockerapi.NewServer(dockerapi.New(a.engine, dockerapi.Options{}))
 	done := make(chan error)
 	go func() { done <- server.Serve(l) }()
@@ -436,7 +440,7 @@ func TestEventMessage(t *testing.T) {
 	a := newAPI(t)
 	begin := time.Now().Unix()
 	id := a.create(t, `,"Cmd":["true"],"Labels":{"k":"v"}`)
-	_, body := a.do(t, "GET", fmt.Sprintf("/events?since=%d&until=%d", begin-1, time.Now().Unix()+1), "")
+	_, body := a.do(t, "GET", fmt.Sprintf("/v1.51/events?since=%d&until=%d", begin-1, time.Now().Unix()+1), "")
 	var ev map[string]any
 	if err := json.Unmarshal([]byte(strings.SplitN(body, "\n", 2)[0]), &ev); err != nil {
 		t.Fatalf("%v: %s", err, body)

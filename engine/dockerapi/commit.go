@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -20,16 +21,10 @@ import (
 	images "novaagent/engine/image"
 )
 
-// snapshot is what commit is called for an instance.
-const snapshot change = "openstack server image create"
-
 // commit makes an image of a container: what it changed is a new layer on its image.
 func (s *server) commit(r *request) error {
 	c, err := s.engine.Inspect(r.query.Get("container"))
 	if err != nil {
-		return err
-	}
-	if err := checkOwner(c, snapshot); err != nil {
 		return err
 	}
 	if c.ImageDigest == "" {
@@ -43,7 +38,8 @@ func (s *server) commit(r *request) error {
 	if err != nil {
 		return err
 	}
-	if r.boolean("pause", true) && c.State == engine.Running {
+	// An instance of Nova's is not paused: Nova would see it.
+	if r.boolean("pause", true) && c.State == engine.Running && c.Spec.Owner == engine.OwnerDocker {
 		if err := s.engine.Pause(r.Context(), c.ID); err != nil {
 			return err
 		}
@@ -122,7 +118,9 @@ func (s *server) committed(r *request, c *engine.Container) (out dockerspec.Dock
 	if front.Config != nil {
 		own = *front.Config
 	}
-	merge(&own, fromImage(base))
+	below := fromImage(base)
+	own.Env, below.Env = joinEnv(own.Env, below.Env), nil
+	merge(&own, below)
 	merge(asked, &own)
 	out = dockerspec.DockerOCIImageConfig{ImageConfig: ocispec.ImageConfig{
 		User: asked.User, Env: asked.Env, Entrypoint: asked.Entrypoint, Cmd: asked.Cmd, Volumes: asked.Volumes,
@@ -185,6 +183,18 @@ func merge(c, below *container.Config) {
 	c.Labels = union(below.Labels, c.Labels)
 	c.Volumes = union(below.Volumes, c.Volumes)
 	c.ExposedPorts = union(below.ExposedPorts, c.ExposedPorts)
+}
+
+// joinEnv has the variables of env, then those of below that env does not name.
+func joinEnv(env, below []string) []string {
+	joined := slices.Clone(env)
+	for _, v := range below {
+		name, _, _ := strings.Cut(v, "=")
+		if !slices.ContainsFunc(env, func(own string) bool { return own == name || strings.HasPrefix(own, name+"=") }) {
+			joined = append(joined, v)
+		}
+	}
+	return joined
 }
 
 // union has all of both, b's where both have a key; nil if there is nothing.

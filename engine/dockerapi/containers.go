@@ -17,6 +17,9 @@ import (
 )
 
 func (s *server) containerStart(r *request) error {
+	if r.ContentLength > 7 || r.ContentLength == -1 { // {} and null are let through, as Docker does
+		return fmt.Errorf("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24: %w", errdefs.ErrInvalid)
+	}
 	changed, err := s.engine.Start(r.Context(), r.vars["id"])
 	if err != nil {
 		return err
@@ -130,6 +133,9 @@ func (s *server) containerUpdate(r *request) error {
 	var body container.UpdateConfig
 	if err := r.decode(&body); err != nil {
 		return err
+	}
+	if r.version < 40 {
+		body.PidsLimit = nil
 	}
 	c, err := s.engine.Inspect(r.vars["id"])
 	if err != nil {
@@ -250,6 +256,9 @@ func (s *server) containerWait(r *request) error {
 	exit, err := waiter.Wait(r.Context())
 	if r.Context().Err() != nil {
 		return nil
+	}
+	if err != nil && condition == engine.WaitRemoved && r.version < 34 {
+		return nil // no answer is the only way to tell an error
 	}
 	answer := container.WaitResponse{StatusCode: int64(exit.Code)}
 	if err != nil {

@@ -24,6 +24,8 @@ type createRequest struct {
 	*container.Config
 	HostConfig       *container.HostConfig
 	NetworkingConfig *networkingConfig `json:",omitempty"`
+	// MacAddress is the first endpoint's, in versions up to 1.51.
+	MacAddress string `json:",omitempty"`
 }
 
 // UnmarshalJSON takes Cmd and Entrypoint as strings, too, as Docker always has.
@@ -64,13 +66,20 @@ func (s *server) containerCreate(r *request) error {
 	if body.HostConfig == nil {
 		body.HostConfig = &container.HostConfig{}
 	}
-	if err := checkPlatform(r.query.Get("platform")); err != nil {
+	if r.version >= 41 {
+		if err := checkPlatform(r.query.Get("platform")); err != nil {
+			return err
+		}
+	}
+	adapted, err := body.adapt(r.version)
+	if err != nil {
 		return err
 	}
 	spec, warnings, err := s.specOf(r, &body)
 	if err != nil {
 		return err
 	}
+	warnings = append(warnings, adapted...)
 	c, err := s.engine.Create(r.Context(), spec)
 	if err != nil {
 		return err
@@ -149,6 +158,7 @@ func (s *server) specOf(r *request, body *createRequest) (engine.Spec, []string,
 	if spec.Mounts, err = mountsOf(h); err != nil {
 		return fail(err)
 	}
+	spec.VolumeDriver = engineDriver(h.VolumeDriver)
 	if spec.Security, err = securityOf(h); err != nil {
 		return fail(err)
 	}
@@ -271,6 +281,9 @@ func mountsOf(h *container.HostConfig) ([]engine.Mount, error) {
 		m, err := bindOf(bind)
 		if err != nil {
 			return nil, err
+		}
+		if m.Type == engine.MountVolume {
+			m.Volume.Driver = engineDriver(h.VolumeDriver)
 		}
 		out = append(out, m)
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 
 	"github.com/moby/moby/api/types/build"
 	"github.com/moby/moby/api/types/container"
@@ -14,16 +15,18 @@ import (
 
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
+	images "novaagent/engine/image"
 )
 
-// diskUsage is the answer up to API version 1.51; the types of later ones have another shape.
+// diskUsage has the answers of all versions: lists up to 1.51, figures since, and both in 1.52.
 type diskUsage struct {
 	LayersSize  int64
-	Images      []image.Summary
+	Images      []imageSummary
 	Containers  []container.Summary
 	Volumes     []volume.Volume
 	BuildCache  []build.CacheRecord
-	BuilderSize int64 `json:",omitempty"`
+	BuilderSize int64
+	system.DiskUsage
 }
 
 // systemDF tells what takes disk space. There is no build cache.
@@ -38,76 +41,158 @@ func (s *server) systemDF(r *request) error {
 		}
 		wanted = func(k system.DiskUsageObject) bool { return slices.Contains(types, string(k)) }
 	}
+	// verbose asks for the lists within the figures, and none for those of older versions beside them.
+	verbose, asked := false, r.version >= 52 && r.query.Get("verbose") != ""
+	if asked {
+		var err error
+		if verbose, err = strconv.ParseBool(r.query.Get("verbose")); err != nil {
+			return fmt.Errorf("invalid value for verbose: %s: %w", r.query.Get("verbose"), errdefs.ErrInvalid)
+		}
+	}
 	var answer diskUsage
 	if wanted(system.ContainerObject) {
-		answer.Containers = []container.Summary{}
-		list := s.engine.List()
-		for i := range list {
-			c := &list[i]
-			if c.State == engine.Creating {
-				continue
-			}
-			size, err := s.engine.WrittenBytes(r.Context(), c.ID)
-			if r.Context().Err() != nil {
-				return r.Context().Err()
-			}
-			if err != nil {
-				continue // removed meanwhile
-			}
-			summary := s.summary(c)
-			summary.SizeRw, summary.SizeRootFs = size, size+s.imageSize(c)
-			answer.Containers = append(answer.Containers, summary)
+		if err := s.containerUsage(r, &answer); err != nil {
+			return err
 		}
 	}
 	if wanted(system.ImageObject) {
-		usage, err := s.engine.Images().DiskUsage(r.Context())
-		if err != nil {
+		if err := s.imageUsage(r, &answer); err != nil {
 			return err
 		}
-		answer.LayersSize, answer.Images = usage.Layers, s.imageUsage()
 	}
 	if wanted(system.VolumeObject) {
-		answer.Volumes = []volume.Volume{}
-		for _, v := range s.engine.Volumes() {
-			bytes, err := s.engine.VolumeBytes(r.Context(), v.Name)
-			if r.Context().Err() != nil {
-				return r.Context().Err()
-			}
-			if err != nil {
-				continue // removed meanwhile
-			}
-			shown := s.volumeOf(v)
-			shown.UsageData = &volume.UsageData{Size: bytes, RefCount: int64(len(s.engine.VolumeUsers(v.Name)))}
-			answer.Volumes = append(answer.Volumes, shown)
+		if err := s.volumeUsage(r, &answer); err != nil {
+			return err
 		}
 	}
 	if wanted(system.BuildCacheObject) {
-		answer.BuildCache = []build.CacheRecord{}
+		answer.BuildCache, answer.BuildCacheUsage = []build.CacheRecord{}, &build.DiskUsage{}
+	}
+	if verbose {
+		if u := answer.ImageUsage; u != nil {
+			for _, summary := range answer.Images {
+				u.Items = append(u.Items, summary.Summary)
+			}
+		}
+		if u := answer.ContainerUsage; u != nil {
+			u.Items = answer.Containers
+		}
+		if u := answer.VolumeUsage; u != nil {
+			u.Items = answer.Volumes
+		}
+	}
+	if asked {
+		answer.LayersSize, answer.Images, answer.Containers, answer.Volumes, answer.BuildCache = 0, nil, nil, nil, nil
 	}
 	return r.reply(http.StatusOK, answer)
 }
 
+func (s *server) containerUsage(r *request, answer *diskUsage) error {
+	answer.Containers, answer.ContainerUsage = []container.Summary{}, &container.DiskUsage{}
+	usage := answer.ContainerUsage
+	list := s.engine.List()
+	for i := range list {
+		c := &list[i]
+		if c.State == engine.Creating {
+			continue
+		}
+		size, err := s.engine.WrittenBytes(r.Context(), c.ID)
+		if r.Context().Err() != nil {
+			return r.Context().Err()
+		}
+		if err != nil {
+			continue // removed meanwhile
+		}
+		summary := s.summary(c)
+		summary.SizeRw, summary.SizeRootFs = size, size+s.imageSize(c)
+		answer.Containers = append(answer.Containers, summary)
+		usage.TotalCount++
+		usage.TotalSize += size
+		if c.State.Live() || c.State == engine.Restarting {
+			usage.ActiveCount++
+		} else {
+			usage.Reclaimable += size
+		}
+	}
+	return nil
+}
+
 // imageUsage lists the images, with the size of what each shares with others and the number of its containers.
-func (s *server) imageUsage() []image.Summary {
+func (s *server) imageUsage(r *request, answer *diskUsage) error {
+	disk, err := s.engine.Images().DiskUsage(r.Context())
+	if err != nil {
+		return err
+	}
+	answer.Images, answer.LayersSize = []imageSummary{}, disk.Layers
+	answer.ImageUsage = &image.DiskUsage{TotalSize: disk.Layers}
+	usage := answer.ImageUsage
 	list := s.engine.Images().List()
-	users := map[digest.Digest]int{} // of a layer
+	users := layerUsers(list)
+	active := map[digest.Digest]int64{} // layers of images in use, by size
+	for i := range list {
+		img := &list[i]
+		summary := summaryOf(img, tagsOf(img))
+		summary.SharedSize = sharedSize(img, users)
+		summary.Containers = int64(len(s.engine.Images().Users(img.Digest)))
+		answer.Images = append(answer.Images, summary)
+		usage.TotalCount++
+		if summary.Containers > 0 {
+			usage.ActiveCount++
+			for _, l := range img.Layers {
+				active[l.ChainID] = l.Size
+			}
+		}
+	}
+	usage.Reclaimable = disk.Layers
+	for _, size := range active {
+		usage.Reclaimable -= size
+	}
+	usage.Reclaimable = max(0, usage.Reclaimable)
+	return nil
+}
+
+// layerUsers counts the images that have each layer.
+func layerUsers(list []images.Image) map[digest.Digest]int {
+	users := map[digest.Digest]int{}
 	for _, img := range list {
 		for _, l := range img.Layers {
 			users[l.ChainID]++
 		}
 	}
-	out := []image.Summary{}
-	for i := range list {
-		img := &list[i]
-		summary := summaryOf(img, tagsOf(img))
-		summary.SharedSize = 0
-		for _, l := range img.Layers {
-			if users[l.ChainID] > 1 {
-				summary.SharedSize += l.Size
-			}
+	return users
+}
+
+// sharedSize is the size of the layers of img that other images have, too.
+func sharedSize(img *images.Image, users map[digest.Digest]int) (size int64) {
+	for _, l := range img.Layers {
+		if users[l.ChainID] > 1 {
+			size += l.Size
 		}
-		summary.Containers = int64(len(s.engine.Images().Users(img.Digest)))
-		out = append(out, summary)
 	}
-	return out
+	return size
+}
+
+func (s *server) volumeUsage(r *request, answer *diskUsage) error {
+	answer.Volumes, answer.VolumeUsage = []volume.Volume{}, &volume.DiskUsage{}
+	usage := answer.VolumeUsage
+	for _, v := range s.engine.Volumes() {
+		bytes, err := s.engine.VolumeBytes(r.Context(), v.Name)
+		if r.Context().Err() != nil {
+			return r.Context().Err()
+		}
+		if err != nil {
+			continue // removed meanwhile
+		}
+		shown := s.volumeOf(r.Context(), v)
+		shown.UsageData = &volume.UsageData{Size: bytes, RefCount: int64(len(s.engine.VolumeUsers(v.Name)))}
+		answer.Volumes = append(answer.Volumes, shown)
+		usage.TotalCount++
+		usage.TotalSize += max(0, bytes) // a plug-in's is not known
+		if shown.UsageData.RefCount > 0 {
+			usage.ActiveCount++
+		} else {
+			usage.Reclaimable += max(0, bytes)
+		}
+	}
+	return nil
 }

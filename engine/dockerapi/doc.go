@@ -13,7 +13,8 @@
 // It holds no state of its own and leaves nothing on disk: what a client asked for
 // travels in Spec.Front. It holds no locks across calls.
 //
-// To add a route: a line in routes.go, a handler, its line in docs/docker-api.md, a
-// script in testdata. To add a field: create.go and inspect.go, and take it
-// out of refuse.go.
+// To add a route: a line in routes.go, a handler, its description in describe_*.go, its line in
+// docs/docker-api.md, a script in testdata; then `go test . -run Reference -update`. The tests name what
+// is missing, and hold every answer against its description. To add a field: create.go and inspect.go, and take it
+// out of refuse.go; if not all versions have it, versions.go.
 package dockerapi

@@ -380,9 +380,9 @@ func TestImageAndDiskStatuses(t *testing.T) {
 		status       int
 		says         string
 	}{
-		{"GET", "/system/df?type=x", 400, "unknown object type: x"},
-		{"GET", "/system/df?type=volume", 200, `"Images":null,"Containers":null,"Volumes":[],"BuildCache":null`},
-		{"GET", "/system/df?type=container&type=build-cache", 200, `"Volumes":null,"BuildCache":[]`},
+		{"GET", "/v1.51/system/df?type=x", 400, "unknown object type: x"},
+		{"GET", "/v1.51/system/df?type=volume", 200, `"Images":null,"Containers":null,"Volumes":[],"BuildCache":null`},
+		{"GET", "/v1.51/system/df?type=container&type=build-cache", 200, `"Volumes":null,"BuildCache":[]`},
 		{"GET", "/images/get", 400, "names"},
 		{"GET", "/images/get?names=absent", 404, "No such image: absent"},
 		{"GET", "/images/absent/get", 404, "No such image: absent"},

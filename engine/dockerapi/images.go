@@ -11,8 +11,10 @@ import (
 
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/moby/moby/api/types/storage"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"novaagent/engine/errdefs"
@@ -69,15 +71,21 @@ func (s *server) imageList(r *request) error {
 			list = slices.DeleteFunc(list, func(i images.Image) bool { return !keep(createdAt(&i), createdAt(&mark)) })
 		}
 	}
-	if len(f["until"]) > 0 {
-		return notYet("filter until")
+	until, err := f.until(time.Now())
+	if err != nil {
+		return err
 	}
-	out := []image.Summary{}
+	if name := r.query.Get("filter"); name != "" && r.version < 25 && len(f["reference"]) == 0 {
+		f["reference"] = []string{name}
+	}
+	shared := r.version >= 42 && r.boolean("shared-size", false)
+	users := layerUsers(list)
+	out := []imageSummary{}
 	for i := range list {
 		img := &list[i]
 		tags := tagsOf(img)
 		if !f.any("dangling", func(v string) bool { return (v == "true" || v == "1") == (len(tags) == 0) }) ||
-			!f.labels(img.Config.Config.Labels) {
+			!f.labels(img.Config.Config.Labels) || !until.IsZero() && !createdAt(img).Before(until) {
 			continue
 		}
 		if len(f["reference"]) > 0 {
@@ -86,18 +94,34 @@ func (s *server) imageList(r *request) error {
 				continue
 			}
 		}
-		out = append(out, summaryOf(img, tags))
+		summary := summaryOf(img, tags)
+		if shared {
+			summary.SharedSize = sharedSize(img, users)
+		}
+		if r.version >= 51 {
+			summary.Containers = int64(len(s.engine.Images().Users(img.Digest)))
+		}
+		if r.version < 43 && len(summary.RepoTags) == 0 && len(summary.RepoDigests) == 0 {
+			summary.RepoTags, summary.RepoDigests = []string{"<none>:<none>"}, []string{"<none>@<none>"}
+		}
+		out = append(out, summary)
 	}
-	slices.SortFunc(out, func(a, b image.Summary) int { return int(b.Created - a.Created) })
+	slices.SortFunc(out, func(a, b imageSummary) int { return int(b.Created - a.Created) })
 	return r.reply(http.StatusOK, out)
 }
 
+// imageSummary has the fields of all versions.
+type imageSummary struct {
+	image.Summary
+	VirtualSize int64
+}
+
 // summaryOf is img with those tags of it; its users and what it shares are not counted.
-func summaryOf(img *images.Image, tags []string) image.Summary {
-	summary := image.Summary{
+func summaryOf(img *images.Image, tags []string) imageSummary {
+	summary := imageSummary{VirtualSize: img.Size, Summary: image.Summary{
 		ID: img.ConfigDigest.String(), RepoTags: tags, RepoDigests: []string{}, Size: img.Size, SharedSize: -1,
 		Containers: -1, Labels: img.Config.Config.Labels,
-	}
+	}}
 	if at := createdAt(img); !at.IsZero() {
 		summary.Created = at.Unix()
 	}
@@ -115,11 +139,37 @@ func matchesAny(tag string, patterns []string) bool {
 	})
 }
 
-// imageResponse has the field that clients before 1.44 expect.
+// imageResponse has the fields of all versions: see versions.go.
 type imageResponse struct {
 	image.InspectResponse
-	VirtualSize int64  `json:",omitempty"`
-	Parent      string // always empty, but present up to 1.51
+	Config          *imageConfig
+	VirtualSize     int64
+	Parent          string
+	DockerVersion   string
+	Comment         string
+	Author          string
+	Container       string
+	ContainerConfig container.Config
+}
+
+// imageConfig has those of a container that older versions answer, which no image sets.
+type imageConfig struct {
+	dockerspec.DockerOCIImageConfig
+	User                                    string
+	Env, Entrypoint, Cmd, OnBuild           []string
+	Volumes                                 map[string]struct{}
+	WorkingDir                              string
+	Labels                                  map[string]string
+	Hostname, Domainname, Image             string
+	AttachStdin, AttachStdout, AttachStderr bool
+	Tty, OpenStdin, StdinOnce               bool
+}
+
+func newImageConfig(c dockerspec.DockerOCIImageConfig) *imageConfig {
+	return &imageConfig{
+		DockerOCIImageConfig: c, User: c.User, Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd, OnBuild: c.OnBuild,
+		Volumes: c.Volumes, WorkingDir: c.WorkingDir, Labels: c.Labels,
+	}
 }
 
 func (s *server) imageInspect(r *request) error {
@@ -127,26 +177,32 @@ func (s *server) imageInspect(r *request) error {
 	if err != nil {
 		return noImage(r.vars["name"], err)
 	}
+	if err := r.imagePlatform(49); err != nil {
+		return err
+	}
+	config, err := s.engine.Images().DockerConfig(r.Context(), img.Digest)
+	if err != nil {
+		return err
+	}
 	layers := []string{}
 	for _, layer := range img.Layers {
 		layers = append(layers, layer.DiffID.String())
 	}
 	answer := imageResponse{InspectResponse: image.InspectResponse{
 		ID: img.ConfigDigest.String(), RepoTags: tagsOf(&img), RepoDigests: []string{},
-		Author: img.Config.Author, Architecture: img.Config.Architecture, Variant: img.Config.Variant, Os: img.Config.OS,
+		Architecture: img.Config.Architecture, Variant: img.Config.Variant, Os: img.Config.OS,
 		OsVersion: img.Config.OSVersion, Size: img.Size,
-		Config:   &dockerspec.DockerOCIImageConfig{ImageConfig: img.Config.Config},
-		RootFS:   image.RootFS{Type: "layers", Layers: layers},
-		Metadata: image.Metadata{LastTagTime: img.Created},
-	}}
+		RootFS:      image.RootFS{Type: "layers", Layers: layers},
+		Metadata:    image.Metadata{LastTagTime: img.Created},
+		GraphDriver: &storage.DriverData{Name: storageDriver},
+	}, Config: newImageConfig(config), VirtualSize: img.Size, Author: img.Config.Author}
 	if at := createdAt(&img); !at.IsZero() {
 		answer.Created = at.Format(time.RFC3339Nano)
+	} else if r.version < 44 {
+		answer.Created = time.Time{}.Format(time.RFC3339Nano)
 	}
 	if n := len(img.Config.History); n > 0 {
 		answer.Comment = img.Config.History[n-1].Comment
-	}
-	if r.version < 44 {
-		answer.VirtualSize = img.Size
 	}
 	return r.reply(http.StatusOK, answer)
 }
@@ -155,6 +211,9 @@ func (s *server) imageHistory(r *request) error {
 	img, err := s.engine.Images().Get(r.vars["name"])
 	if err != nil {
 		return noImage(r.vars["name"], err)
+	}
+	if err := r.imagePlatform(48); err != nil {
+		return err
 	}
 	out := []image.HistoryResponseItem{}
 	layer := 0
@@ -225,6 +284,10 @@ func (s *server) imageRemove(r *request) error {
 	}
 	if users := store.Users(img.Digest); len(users) > 0 {
 		// Docker lets a forced removal take the name of an image in use, if no container runs.
+		if name != "" {
+			return fmt.Errorf("conflict: unable to remove repository reference %q (must force) - container %s is using its referenced image %s: %w",
+				ref, short(users[0]), short(img.ConfigDigest.Encoded()), errdefs.ErrConflict)
+		}
 		return fmt.Errorf("conflict: unable to delete %s (cannot be forced) - image is being used by container %s: %w",
 			short(img.ConfigDigest.Encoded()), short(users[0]), errdefs.ErrConflict)
 	}

@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -13,15 +14,30 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
 
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
 )
 
-// inspectResponse has the fields at the top of NetworkSettings that were dropped in 1.52.
+// inspectResponse has the fields of all versions: see versions.go.
 type inspectResponse struct {
 	container.InspectResponse
+	Config          *inspectConfig
+	HostConfig      *inspectHostConfig
 	NetworkSettings networkSettings
+}
+
+type inspectConfig struct {
+	*container.Config
+	OnBuild    []string
+	MacAddress string `json:",omitempty"`
+}
+
+// inspectHostConfig has limits that newer kernels don't have; they are never set.
+type inspectHostConfig struct {
+	*container.HostConfig
+	KernelMemory, KernelMemoryTCP int64
 }
 
 type networkSettings struct {
@@ -30,6 +46,8 @@ type networkSettings struct {
 	HairpinMode            bool
 	LinkLocalIPv6Address   string
 	LinkLocalIPv6PrefixLen int
+	SecondaryIPAddresses   []network.EndpointIPAMConfig
+	SecondaryIPv6Addresses []network.EndpointIPAMConfig
 	EndpointID             string
 	Gateway                string
 	GlobalIPv6Address      string
@@ -39,6 +57,9 @@ type networkSettings struct {
 	IPv6Gateway            string
 	MacAddress             string
 }
+
+// storageDriver is what the layers are mounted with.
+const storageDriver = "overlay"
 
 // stateOf is the container's state as Docker names it.
 func stateOf(c *engine.Container) container.ContainerState {
@@ -69,18 +90,26 @@ func (s *server) containerInspect(r *request) error {
 	if err != nil {
 		return err
 	}
+	if asked.HostConfig.LogConfig.Type == "" { // docker-py reads no log otherwise
+		asked.HostConfig.LogConfig.Type = "json-file"
+	}
 	answer := inspectResponse{
 		InspectResponse: container.InspectResponse{
 			ID: c.ID, Created: c.Created.Format(time.RFC3339Nano), Name: "/" + c.Spec.Name,
 			Path: c.Process.Args[0], Args: c.Process.Args[1:],
 			Image: c.ImageConfigDigest, RestartCount: c.Restarts,
-			Driver: "overlay", Platform: "linux",
+			Driver: storageDriver, Platform: "linux",
 			ResolvConfPath: s.engine.FilePath(c.ID, "resolv.conf"), HostnamePath: s.engine.FilePath(c.ID, "hostname"),
-			HostsPath: s.engine.FilePath(c.ID, "hosts"),
-			State:     inspectState(&c), HostConfig: asked.HostConfig, Config: s.configOf(&c, asked),
-			Mounts: s.mountPoints(&c),
+			HostsPath:   s.engine.FilePath(c.ID, "hosts"),
+			State:       inspectState(&c),
+			Mounts:      s.mountPoints(&c),
+			GraphDriver: &storage.DriverData{Name: storageDriver},
+			Storage:     &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: storageDriver}}},
 		},
+		HostConfig: &inspectHostConfig{HostConfig: asked.HostConfig},
 	}
+	config := s.configOf(&c, asked)
+	answer.Config = &inspectConfig{Config: config, OnBuild: config.OnBuild, MacAddress: asked.MacAddress}
 	if c.Spec.Log.Driver == "" || c.Spec.Log.Driver == engine.LogJSONFile {
 		answer.LogPath = s.engine.LogPath(c.ID)
 	}
@@ -96,6 +125,9 @@ func (s *server) containerInspect(r *request) error {
 		answer.SizeRw, answer.SizeRootFs = &written, &total
 	}
 	networks := networksOf(&c)
+	if r.version < 45 {
+		addAliases(networks, &c)
+	}
 	answer.NetworkSettings.NetworkSettings = &container.NetworkSettings{Networks: networks, Ports: s.portMap(&c, asked)}
 	if len(c.Spec.Endpoints) > 0 {
 		ep := c.Spec.Endpoints[0]
@@ -106,6 +138,25 @@ func (s *server) containerInspect(r *request) error {
 		answer.NetworkSettings.GlobalIPv6Address, answer.NetworkSettings.GlobalIPv6PrefixLen = text(settings.GlobalIPv6Address), settings.GlobalIPv6PrefixLen
 	}
 	return r.reply(http.StatusOK, answer)
+}
+
+// addAliases gives the endpoints in user-defined networks the names as aliases that are in DNSNames
+// since 1.44, and only there since 1.45.
+func addAliases(networks map[string]*network.EndpointSettings, c *engine.Container) {
+	hostname := c.Spec.Hostname
+	if hostname == "" {
+		hostname = c.ID[:12]
+	}
+	for name, ep := range networks {
+		if !container.NetworkMode(name).IsUserDefined() {
+			continue
+		}
+		for _, alias := range []string{c.ID[:12], hostname} {
+			if !slices.Contains(ep.Aliases, alias) {
+				ep.Aliases = append(ep.Aliases, alias)
+			}
+		}
+	}
 }
 
 // text is v's text, "" for the zero address.
@@ -177,6 +228,11 @@ func (s *server) configOf(c *engine.Container, asked *createRequest) *container.
 				config.Cmd = image.Cmd
 			}
 		}
+		if c.Spec.Owner == engine.OwnerDocker {
+			// Without what the engine itself adds, as HOSTNAME.
+			config.Env = joinEnv(c.Spec.Env, image.Env)
+			config.WorkingDir = cmp.Or(c.Spec.WorkDir, image.WorkingDir)
+		}
 		for k, v := range image.Labels {
 			config.Labels[k] = v
 		}
@@ -184,7 +240,7 @@ func (s *server) configOf(c *engine.Container, asked *createRequest) *container.
 			config.Volumes = withImageVolumes(config.Volumes, image.Volumes)
 		}
 	}
-	for k, v := range c.Spec.Labels {
+	for k, v := range labelsOf(c) {
 		config.Labels[k] = v
 	}
 	if c.Spec.Owner != engine.OwnerDocker {
@@ -347,18 +403,35 @@ func (s *server) fits(c *engine.Container, f filters) bool {
 		}) &&
 		f.any("publish", func(v string) bool { return s.hasPort(c, v, true) }) &&
 		f.any("expose", func(v string) bool { return s.hasPort(c, v, false) }) &&
-		f.labels(c.Spec.Labels)
+		f.labels(labelsOf(c))
+}
+
+// labelAddresses is the label of an instance of Nova's that has the addresses of its ports.
+const labelAddresses = "org.openstack.addresses"
+
+// labelsOf are a container's labels. The ports of an instance come and go, so theirs is made here.
+func labelsOf(c *engine.Container) map[string]string {
+	labels := map[string]string{}
+	for k, v := range c.Spec.Labels {
+		labels[k] = v
+	}
+	if c.Spec.Owner == engine.OwnerNova && len(c.Spec.Endpoints) > 0 {
+		var list []string
+		for _, ep := range c.Spec.Endpoints {
+			for _, address := range ep.Addresses {
+				list = append(list, address.Addr().String())
+			}
+		}
+		labels[labelAddresses] = strings.Join(list, ",")
+	}
+	return labels
 }
 
 func (s *server) summary(c *engine.Container) container.Summary {
-	labels := c.Spec.Labels
-	if labels == nil {
-		labels = map[string]string{}
-	}
 	out := container.Summary{
 		ID: c.ID, Names: []string{"/" + c.Spec.Name}, Image: s.imageName(c), ImageID: c.ImageConfigDigest,
 		Command: strings.Join(c.Process.Args, " "), Created: c.Created.Unix(), Ports: s.portSummaries(c),
-		Labels: labels, State: stateOf(c), Status: statusText(c, time.Now()),
+		Labels: labelsOf(c), State: stateOf(c), Status: statusText(c, time.Now()),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: networksOf(c)},
 		Mounts:          s.mountPoints(c),
 	}

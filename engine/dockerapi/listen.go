@@ -1,49 +1,154 @@
 package dockerapi
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"novaagent/engine/errdefs"
 )
 
-// Listen opens the address that host names, as docker's --host does:
-// "unix:///PATH.sock", made with mode 0660, or "tcp://127.0.0.1:PORT". Without TLS
-// whoever reaches the port is root, so other addresses than loopback are refused.
+// Endpoint is an address to serve the API at, as docker's --host names it:
+//
+//	unix:///PATH.sock        a socket, made with Mode and Group
+//	tcp://ADDRESS:PORT       with TLS and client certificates; without TLS on loopback, if Plain
+//	fd://, fd://N            what systemd opened (sd_listen_fds(3)): all, or the Nth, from 3 on
+type Endpoint struct {
+	Host string
+	// Mode is a Unix socket's; 0 is 0660. Group is the name or number of its group; empty is the process's.
+	Mode  fs.FileMode
+	Group string
+	// TLS has the files of a TCP socket's certificates.
+	TLS *TLSFiles
+	// Plain lets a TCP socket on a loopback address do without TLS: every user of the host is root then.
+	Plain bool
+	// Logger is told of certificates that cannot be read again; nil is nobody.
+	Logger *slog.Logger
+}
+
+// Listen opens the Unix socket or the TCP socket with TLS that host names, see Endpoint.
 func Listen(host string) (net.Listener, error) {
-	scheme, address, ok := strings.Cut(host, "://")
-	switch {
-	case !ok || address == "":
-		return nil, fmt.Errorf("host %q is neither unix:///PATH nor tcp://ADDRESS:PORT: %w", host, errdefs.ErrInvalid)
-	case scheme == "unix":
-		return listenUnix(address)
-	case scheme != "tcp":
-		return nil, fmt.Errorf("host %q: scheme %s is neither unix nor tcp: %w", host, scheme, errdefs.ErrInvalid)
+	list, err := Endpoint{Host: host}.Listen()
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+// Listen opens the endpoint. Only fd:// has several sockets.
+//
+// ErrInvalid: the address or one of the options is not allowed; ErrConflict: another process listens there.
+func (e Endpoint) Listen() ([]net.Listener, error) {
+	scheme, address, ok := strings.Cut(e.Host, "://")
+	if !ok || address == "" && scheme != "fd" {
+		return nil, fmt.Errorf("host %q is none of unix:///PATH, tcp://ADDRESS:PORT and fd://: %w", e.Host, errdefs.ErrInvalid)
+	}
+	var list []net.Listener
+	switch scheme {
+	case "unix":
+		l, err := e.listenUnix(address)
+		if err != nil {
+			return nil, err
+		}
+		return []net.Listener{l}, nil
+	case "tcp":
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return nil, fmt.Errorf("host %q: %v: %w", e.Host, err, errdefs.ErrInvalid)
+		}
+		if err := e.checkTCP(address); err != nil {
+			return nil, err
+		}
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			return nil, fmt.Errorf("host %q: %w", e.Host, err)
+		}
+		list = []net.Listener{l}
+	case "fd":
+		var err error
+		if list, err = inherited(address); err != nil {
+			return nil, fmt.Errorf("host %q: %w", e.Host, err)
+		}
+	default:
+		return nil, fmt.Errorf("host %q: scheme %s is none of unix, tcp and fd: %w", e.Host, scheme, errdefs.ErrInvalid)
+	}
+	for i, l := range list {
+		if _, tcp := l.Addr().(*net.TCPAddr); !tcp {
+			continue
+		}
+		secure, err := e.secure(l)
+		if err != nil {
+			return nil, errors.Join(err, closeAll(list))
+		}
+		list[i] = secure
+	}
+	return list, nil
+}
+
+func closeAll(list []net.Listener) error {
+	var errs []error
+	for _, l := range list {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// secure is l with TLS, or as it is where plain TCP is allowed.
+func (e Endpoint) secure(l net.Listener) (net.Listener, error) {
+	if err := e.checkTCP(l.Addr().String()); err != nil {
+		return nil, err
+	}
+	if e.TLS == nil {
+		return l, nil
+	}
+	config, err := e.TLS.config(e.Logger)
+	if err != nil {
+		return nil, fmt.Errorf("host %q: %w", e.Host, err)
+	}
+	return tls.NewListener(l, config), nil
+}
+
+// checkTCP refuses plain TCP, but where it was asked for and nobody outside reaches it.
+func (e Endpoint) checkTCP(address string) error {
+	if e.TLS != nil {
+		return nil
 	}
 	name, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, fmt.Errorf("host %q: %v: %w", host, err, errdefs.ErrInvalid)
+		return fmt.Errorf("host %q: %v: %w", e.Host, err, errdefs.ErrInvalid)
 	}
-	if ip := net.ParseIP(name); ip == nil || !ip.IsLoopback() {
-		return nil, fmt.Errorf("host %q: plain TCP is served on a loopback address only, since whoever reaches it is root: %w",
-			host, errdefs.ErrInvalid)
+	ip := net.ParseIP(name)
+	switch {
+	case ip == nil || !ip.IsLoopback():
+		return fmt.Errorf("host %q: TCP needs TLS with client certificates, since whoever reaches it is root; only a loopback address may do without: %w",
+			e.Host, errdefs.ErrInvalid)
+	case !e.Plain:
+		return fmt.Errorf("host %q: TCP without TLS makes every user of this host root: allow it explicitly, or give certificates: %w",
+			e.Host, errdefs.ErrInvalid)
 	}
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("host %q: %w", host, err)
-	}
-	return l, nil
+	return nil
 }
 
 // maxSocketPath is sun_path less its NUL.
 const maxSocketPath = 107
 
 // listenUnix takes the place of a socket that nobody listens at any more.
-func listenUnix(path string) (net.Listener, error) {
+func (e Endpoint) listenUnix(path string) (net.Listener, error) {
+	gid, err := groupID(e.Group)
+	if err != nil {
+		return nil, fmt.Errorf("socket %s: %w", path, err)
+	}
+	mode := e.Mode
+	if mode == 0 {
+		mode = 0o660
+	}
 	if !filepath.IsAbs(path) {
 		return nil, fmt.Errorf("socket %s is not an absolute path: %w", path, errdefs.ErrInvalid)
 	}
@@ -77,7 +182,15 @@ func listenUnix(path string) (net.Listener, error) {
 	}
 	// The listener would remove it by an address that means nothing later.
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	if err := os.Chmod(path, 0o660); err != nil {
+	// The group first: nobody gets more than both say, at no moment.
+	err = os.Chmod(path, 0o600)
+	if err == nil && gid >= 0 {
+		err = os.Lchown(path, -1, gid)
+	}
+	if err == nil {
+		err = os.Chmod(path, mode)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("socket %s: %w", path, err), l.Close(), os.Remove(path))
 	}
 	return &unixListener{Listener: l, path: path}, nil
@@ -95,4 +208,19 @@ func (l *unixListener) Close() error {
 		err = errors.Join(err, rm)
 	}
 	return err
+}
+
+// groupID is the number of a group, -1 for none.
+func groupID(group string) (int, error) {
+	if group == "" {
+		return -1, nil
+	}
+	if gid, err := strconv.ParseUint(group, 10, 31); err == nil {
+		return int(gid), nil
+	}
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return -1, fmt.Errorf("group %q: there is none: %w", group, errdefs.ErrInvalid)
+	}
+	return strconv.Atoi(g.Gid)
 }

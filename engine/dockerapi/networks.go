@@ -19,6 +19,23 @@ var networkIDs = map[string]string{
 	"bridge": strings.Repeat("0", 63) + "3",
 }
 
+// networkSummary has the containers, too, which lists have up to 1.27.
+type networkSummary struct {
+	network.Network
+	Containers map[string]network.EndpointResource
+}
+
+// endpointsIn are the running containers in a network.
+func (s *server) endpointsIn(name string) map[string]network.EndpointResource {
+	out := map[string]network.EndpointResource{}
+	for _, c := range s.engine.List() {
+		if c.State.Live() && string(c.Spec.NetworkMode) == name {
+			out[c.ID] = endpointResource(&c)
+		}
+	}
+	return out
+}
+
 func (s *server) networkOfName(name string) (network.Network, error) {
 	n := network.Network{
 		Name: name, ID: networkIDs[name], Scope: "local", Driver: name, EnableIPv4: true,
@@ -49,7 +66,7 @@ func (s *server) networkList(r *request) error {
 	if err != nil {
 		return err
 	}
-	out := []network.Summary{}
+	out := []networkSummary{}
 	for _, name := range []string{"bridge", "host", "none"} {
 		n, err := s.networkOfName(name)
 		if err != nil {
@@ -62,7 +79,7 @@ func (s *server) networkList(r *request) error {
 			f.any("type", func(v string) bool { return v == "builtin" }) &&
 			f.any("dangling", func(v string) bool { return v == "false" || v == "0" }) &&
 			f.labels(n.Labels) {
-			out = append(out, network.Summary{Network: n})
+			out = append(out, networkSummary{Network: n, Containers: s.endpointsIn(name)})
 		}
 	}
 	return r.reply(http.StatusOK, out)
@@ -78,13 +95,7 @@ func (s *server) networkInspect(r *request) error {
 		if err != nil {
 			return err
 		}
-		answer := network.Inspect{Network: n, Containers: map[string]network.EndpointResource{}}
-		for _, c := range s.engine.List() {
-			if c.State.Live() && string(c.Spec.NetworkMode) == name {
-				answer.Containers[c.ID] = endpointResource(&c)
-			}
-		}
-		return r.reply(http.StatusOK, answer)
+		return r.reply(http.StatusOK, network.Inspect{Network: n, Containers: s.endpointsIn(name)})
 	}
 	return fmt.Errorf("network %s not found: %w", ref, errdefs.ErrNotFound)
 }

@@ -159,15 +159,20 @@ func (s *server) portSummaries(c *engine.Container) []container.PortSummary {
 	return out
 }
 
-// hasPort applies the filters publish and expose: a port, a range, with a protocol or without.
+// hasPort applies the filters publish, which is about the host's ports, and expose, about the container's: a port, a
+// range, with a protocol or without.
 func (s *server) hasPort(c *engine.Container, filter string, published bool) bool {
 	wanted, err := network.ParsePortRange(filter)
 	if err != nil {
 		return false
 	}
 	for _, p := range s.portSummaries(c) {
+		number := p.PrivatePort
+		if published {
+			number = p.PublicPort
+		}
 		for w := range wanted.All() {
-			if p.PrivatePort == w.Num() && p.Type == string(w.Proto()) && (!published || p.PublicPort != 0) {
+			if number == w.Num() && p.Type == string(w.Proto()) {
 				return true
 			}
 		}

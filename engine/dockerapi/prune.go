@@ -39,7 +39,7 @@ func (f filters) until(now time.Time) (time.Time, error) {
 	if seconds, err := strconv.ParseFloat(values[0], 64); err == nil {
 		return time.UnixMicro(int64(seconds * 1e6)), nil
 	}
-	return time.Time{}, fmt.Errorf("invalid filter 'until=%s': %w", values[0], errdefs.ErrInvalid)
+	return time.Time{}, fmt.Errorf("failed to parse value as time or duration: %q: %w", values[0], errdefs.ErrInvalid)
 }
 
 // prunable are the filters that all kinds of prune have: label, label! and until.

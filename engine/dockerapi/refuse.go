@@ -23,7 +23,6 @@ func refuse(body *createRequest) error {
 		name string
 		set  bool
 	}{
-		{"HostConfig.VolumeDriver", h.VolumeDriver != "" && h.VolumeDriver != "local"},
 		{"HostConfig.Links", len(h.Links) > 0},
 		{"HostConfig.Runtime", h.Runtime != "" && h.Runtime != runtimeName && h.Runtime != "runc"},
 	} {

@@ -15,10 +15,12 @@ type route struct {
 	changes change
 }
 
-// routes are what is served, in the order of Docker's reference.
+// routes are what is served, in the order of Docker's reference. outofscope.go has what never will be. Each
+// is described in describe_*.go.
 var routes = []route{
 	{http.MethodGet, "/_ping", (*server).ping, none},
 	{http.MethodHead, "/_ping", (*server).ping, none},
+	{http.MethodGet, "/openapi.json", (*server).openAPI, none},
 	{http.MethodGet, "/version", (*server).version, none},
 	{http.MethodGet, "/info", (*server).info, none},
 	{http.MethodGet, "/system/df", (*server).systemDF, none},
@@ -74,6 +76,9 @@ var routes = []route{
 	{http.MethodGet, "/volumes/{name}", (*server).volumeInspect, none},
 	{http.MethodDelete, "/volumes/{name}", (*server).volumeRemove, none},
 
+	{http.MethodGet, "/plugins", (*server).pluginList, none},
+	{http.MethodGet, "/plugins/{name}/json", (*server).pluginInspect, none},
+
 	// Docker has these; here they come later. They answer 501 with the reason.
 	{http.MethodPost, "/build", later("building images is not available yet: load one with `docker load`"), none},
 	{http.MethodPost, "/session", later("building images is not available yet: load one with `docker load`"), none},
@@ -87,13 +92,5 @@ var routes = []route{
 	{http.MethodPost, "/networks/{id}/connect", later("user-defined networks are not available yet"), none},
 	{http.MethodPost, "/networks/{id}/disconnect", later("user-defined networks are not available yet"), none},
 	{http.MethodDelete, "/networks/{id}", later("user-defined networks are not available yet"), none},
-	{http.MethodGet, "/plugins", later("plug-ins are not available yet"), none},
-	{http.MethodGet, "/swarm", notASwarm, none},
-	{http.MethodPost, "/swarm/init", notASwarm, none},
-	{http.MethodPost, "/swarm/join", notASwarm, none},
-	{http.MethodGet, "/nodes", notASwarm, none},
-	{http.MethodGet, "/services", notASwarm, none},
-	{http.MethodGet, "/tasks", notASwarm, none},
-	{http.MethodGet, "/secrets", notASwarm, none},
-	{http.MethodGet, "/configs", notASwarm, none},
+	{http.MethodPost, "/build/prune", later("building images is not available yet"), none},
 }

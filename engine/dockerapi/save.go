@@ -21,6 +21,26 @@ func (s *server) imagesSave(r *request) error {
 }
 
 func (s *server) save(r *request, names []string) error {
+	if len(r.query["platform"]) > 1 && r.version < 52 {
+		return fmt.Errorf("multiple platform parameters are not supported in this API version; use API version 1.52 or later: %w", errdefs.ErrInvalid)
+	}
+	if err := r.imagePlatform(48); err != nil {
+		return err
+	}
+	archive, err := s.engine.Images().Save(r.Context(), names)
+	if err != nil {
+		return noImage(strings.Join(names, ", "), err)
+	}
+	defer archive.Close()
+	return r.send("application/x-tar", archive.Write)
+}
+
+// imagePlatform checks the parameter platform, JSON documents that must mean this host's: of an image no other
+// is kept. Versions before since don't have it.
+func (r *request) imagePlatform(since int) error {
+	if r.version < since {
+		return nil
+	}
 	for _, text := range r.query["platform"] {
 		var p ocispec.Platform
 		if err := json.Unmarshal([]byte(text), &p); err != nil {
@@ -30,10 +50,5 @@ func (s *server) save(r *request, names []string) error {
 			return err
 		}
 	}
-	archive, err := s.engine.Images().Save(r.Context(), names)
-	if err != nil {
-		return noImage(strings.Join(names, ", "), err)
-	}
-	defer archive.Close()
-	return r.send("application/x-tar", archive.Write)
+	return nil
 }

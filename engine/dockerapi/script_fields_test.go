@@ -55,7 +55,7 @@ func awaitEvent(ts *testscript.TestScript, neg bool, args []string) {
 // restart: the agent lets go of everything, and another one takes over.
 func restartAgent(ts *testscript.TestScript, neg bool, args []string) {
 	a, t := ts.Value("api").(*api), ts.Value("t").(testing.TB)
-	ts.Check(a.leave())
+	ts.Check(a.stop())
 	next := serve(t, ts.Value("root").(string), a.socket)
 	*a = *next
 	ts.Value("seen").(*seen).seq = 0

@@ -1,8 +1,8 @@
 package dockerapi_test
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,7 +21,9 @@ import (
 	"novaagent/engine/dockerapi"
 	"novaagent/engine/enginetest"
 	"novaagent/engine/image"
+	"novaagent/engine/plugin"
 	"novaagent/tests/need"
+	"novaagent/tests/peer"
 	"novaagent/tests/shim"
 )
 
@@ -46,7 +48,8 @@ type api struct {
 	engine *engine.Engine
 	socket string
 	close  func() error
-	leave  func() error // close, but that containers stay
+	// stop closes the engine and leaves its containers and files.
+	stop func() error
 }
 
 func serve(t testing.TB, root, socket string) *api {
@@ -55,8 +58,10 @@ func serve(t testing.TB, root, socket string) *api {
 	cgroup := "/nova-agent-test-api" + strings.NewReplacer("/", "-", ".", "-").Replace(root)
 	enginetest.Leaks(t, root, cgroup)
 	e, err := engine.Open(context.Background(), engine.Options{
-		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t), JournalSocket: journalSocket(socket), CDISpecDirs: []string{filepath.Join(filepath.Dir(socket), "cdi")},
-		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t), JournalSocket: journalSocket(socket),
+		CDISpecDirs: []string{filepath.Join(filepath.Dir(socket), "cdi")},
+		Plugins:     plugin.Finder{Sockets: []string{filepath.Join(filepath.Dir(socket), "plugins")}, Specs: []string{filepath.Join(filepath.Dir(socket), "specs")}},
+		Logger:      slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -72,9 +77,11 @@ func serve(t testing.TB, root, socket string) *api {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	a := &api{engine: e, socket: socket}
-	a.leave = func() error {
+	a.stop = func() error {
 		err := server.Close()
-		<-served
+		if s := <-served; !errors.Is(s, http.ErrServerClosed) {
+			err = errors.Join(err, s)
+		}
 		return errors.Join(err, e.Close())
 	}
 	a.close = func() error {
@@ -87,11 +94,7 @@ func serve(t testing.TB, root, socket string) *api {
 		for _, v := range e.Volumes() {
 			errs = append(errs, fmt.Errorf("volume %s was left behind", v.Name), e.RemoveVolume(ctx, v.Name))
 		}
-		errs = append(errs, server.Close())
-		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			errs = append(errs, err)
-		}
-		errs = append(errs, e.Close(), os.RemoveAll(root))
+		errs = append(errs, a.stop(), os.RemoveAll(root))
 		for _, dir := range cgroupDirs(cgroup) {
 			os.Remove(filepath.Join(dir, "shims"))
 			os.Remove(dir)
@@ -111,39 +114,67 @@ func cgroupDirs(parent string) []string {
 func TestDockerCLI(t *testing.T) {
 	need.Root(t)
 	need.Command(t, "docker")
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+	testscript.Run(t, scripts("", func(env *testscript.Env) (*peer.Daemon, error) {
+		a := serve(env.T().(testing.TB), filepath.Join(env.WorkDir, ".engine"), filepath.Join(env.WorkDir, ".docker.sock"))
+		env.Values["engine"], env.Values["api"] = a.engine, a
+		env.Values["root"] = filepath.Join(env.WorkDir, ".engine")
+		env.Defer(func() {
+			if err := a.close(); err != nil {
+				env.T().(testing.TB).Error(err)
+			}
+		})
+		return peer.Connect("nova-agent", a.socket), nil
+	}))
+}
+
+// scripts are the parameters of testdata's scripts; docker is the version of the dockerd they run against,
+// none for the project's own, and start starts the server of a script.
+func scripts(docker string, start func(*testscript.Env) (*peer.Daemon, error)) testscript.Params {
+	return testscript.Params{
+		Dir:             "testdata",
+		ContinueOnError: true,
+		Condition: func(cond string) (bool, error) {
+			if version, ok := strings.CutPrefix(cond, "docker:"); ok {
+				return version == docker, nil
+			}
+			if cond == "peer" {
+				return docker != "", nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
 		Setup: func(env *testscript.Env) error {
-			root := filepath.Join(env.WorkDir, ".engine")
-			a := serve(env.T().(testing.TB), root, filepath.Join(env.WorkDir, ".docker.sock"))
-			env.Setenv("DOCKER_HOST", "unix://"+a.socket)
+			t := env.T().(testing.TB)
+			d, err := start(env)
+			if err != nil {
+				return err
+			}
+			env.Setenv("DOCKER_HOST", "unix://"+d.Socket)
 			env.Setenv("DOCKER_CONFIG", filepath.Join(env.WorkDir, ".docker"))
 			env.Setenv("DOCKER_CLI_HINTS", "false")
-			env.Values["api"] = a
-			env.Values["receivers"] = map[string]*receiver{}
-			env.Values["root"], env.Values["seen"] = root, &seen{}
+			// $ONHOST COMMAND: in the network namespace that the server publishes ports in.
+			env.Setenv("ONHOST", "")
+			if d.PID != 0 {
+				env.Setenv("ONHOST", fmt.Sprintf("nsenter -n -t %d", d.PID))
+			}
+			env.Values["daemon"] = d
+			env.Values["seen"], env.Values["receivers"] = &seen{}, map[string]*receiver{}
 			env.Values["t"] = env.T()
 			// Archives of busybox, of another image, and of one without a name.
 			for name, data := range map[string][]byte{
-				"busybox.tar": archive(env.T().(testing.TB)),
-				"other.tar":   enginetest.Archive(env.T().(testing.TB), "other:latest", ocispec.ImageConfig{Labels: map[string]string{"which": "other"}}),
-				"unnamed.tar": enginetest.Archive(env.T().(testing.TB), "", ocispec.ImageConfig{Cmd: []string{"unnamed"}}),
+				"busybox.tar": archive(t),
+				"other.tar":   enginetest.Archive(t, "other:latest", ocispec.ImageConfig{Labels: map[string]string{"which": "other"}}),
+				"unnamed.tar": enginetest.Archive(t, "", ocispec.ImageConfig{Cmd: []string{"unnamed"}}),
 			} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), data, 0o600); err != nil {
 					return err
 				}
 			}
-			env.Defer(func() {
-				if err := a.close(); err != nil {
-					env.T().(testing.TB).Error(err)
-				}
-			})
 			return nil
 		},
 		Cmds: withFieldCommands(map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			// instance UUID COMMAND...: runs a container of Nova's.
 			"instance": func(ts *testscript.TestScript, neg bool, args []string) {
-				_, err := ts.Value("api").(*api).engine.Run(context.Background(), engine.Spec{
+				_, err := ts.Value("engine").(*engine.Engine).Run(context.Background(), engine.Spec{
 					Owner: engine.OwnerNova, Name: "instance-" + args[0], Image: "busybox", Args: args[1:],
 					Labels: map[string]string{"nova.project": "demo"}, OpenStdin: true,
 				})
@@ -156,24 +187,36 @@ func TestDockerCLI(t *testing.T) {
 					volumes[target] = struct{}{}
 				}
 				data := enginetest.Archive(ts.Value("t").(testing.TB), args[0], ocispec.ImageConfig{Cmd: []string{"sh"}, Volumes: volumes})
-				_, err := ts.Value("api").(*api).engine.Images().Load(context.Background(), bytes.NewReader(data), image.ImportOptions{ArchiveNames: true})
-				ts.Check(err)
+				ts.Check(ts.Value("daemon").(*peer.Daemon).Call("POST", "/images/load", data, nil))
 			},
-			// await REF STATE: waits until a container is in a state.
+			// await REF STATE: waits until a container is in a state, as inspect tells it, stopped or gone.
 			"await": func(ts *testscript.TestScript, neg bool, args []string) {
 				ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 				defer cancel()
-				e := ts.Value("api").(*api).engine
-				events := e.Subscribe(ctx, time.Time{})
-				for {
-					if c, err := e.Inspect(args[0]); err == nil && string(c.State) == args[1] || err != nil && args[1] == "gone" {
-						return
-					}
-					if _, ok := <-events; !ok {
-						ts.Fatalf("%s did not become %s", args[0], args[1])
-					}
-				}
+				ts.Check(await(ctx, ts.Value("daemon").(*peer.Daemon), args[0], args[1]))
 			},
 		}),
-	})
+	}
+}
+
+func await(ctx context.Context, d *peer.Daemon, ref, state string) error {
+	resp, err := d.Do(ctx, "GET", "/events", nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	for events := json.NewDecoder(resp.Body); ; {
+		var c struct{ State struct{ Status string } }
+		err := d.Call("GET", "/containers/"+ref+"/json", nil, &c)
+		var status *peer.StatusError
+		switch {
+		case errors.As(err, &status) && status.Code == http.StatusNotFound && state == "gone",
+			c.State.Status == state, c.State.Status == "exited" && state == "stopped":
+			return nil
+		}
+		var event json.RawMessage
+		if err := events.Decode(&event); err != nil {
+			return fmt.Errorf("%s did not become %s: %w", ref, state, err)
+		}
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
 	"runtime/debug"
 	"strconv"
@@ -18,17 +19,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/moby/moby/api/types/common"
+
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
 )
 
 const (
-	// maxVersion and minVersion are the API's minor versions that are served.
-	maxVersion = 51
-	minVersion = 24
-
 	// maxBody bounds a request's JSON.
 	maxBody = 4 << 20
+	// maxRest is how much more is taken, and thrown away, so that the client hears why.
+	maxRest = 64 << 20
 	// headerTimeout (of a JSON body, too) and idleTimeout get rid of slow and forgotten clients.
 	headerTimeout = 30 * time.Second
 	idleTimeout   = 5 * time.Minute
@@ -40,6 +41,8 @@ type Options struct {
 	// Version is the program's, told by GET /version.
 	Version string
 	Logger  *slog.Logger
+	// Authorization are the names of the authorization plug-ins, in the order in which they are asked.
+	Authorization []string
 	// Observe, if set, is told of each request that was answered: its route's pattern,
 	// status and duration. Streams are told of when they end.
 	Observe func(method, pattern string, status int, took time.Duration)
@@ -53,6 +56,8 @@ type server struct {
 	table  []compiled
 	// imageConfigs are of images that containers were made of, by digest.
 	imageConfigs sync.Map
+	// documents are those of GET /openapi.json, made when they are asked for.
+	documents [maxVersion + 1]func() ([]byte, error)
 }
 
 // New returns the API of e as an HTTP handler. Serve it with a server from NewServer, which has the
@@ -62,8 +67,12 @@ func New(e *engine.Engine, o Options) http.Handler {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &server{engine: e, opts: o, log: o.Logger}
-	for _, r := range routes {
-		s.table = append(s.table, compile(r))
+	all, described := allRoutes()
+	for _, r := range all {
+		s.table = append(s.table, compile(r, described[r.key()]))
+	}
+	for v := range s.documents {
+		s.documents[v] = sync.OnceValues(func() ([]byte, error) { return json.Marshal(document(s.table, v)) })
 	}
 	return s
 }
@@ -91,19 +100,20 @@ type request struct {
 // compiled is a route with its pattern as an expression.
 type compiled struct {
 	route
+	operation
 	expr *regexp.Regexp
 }
 
 var variable = regexp.MustCompile(`\{(id|name)\}`)
 
-func compile(r route) compiled {
+func compile(r route, o operation) compiled {
 	expr := variable.ReplaceAllStringFunc(r.pattern, func(v string) string {
 		if v == "{id}" {
 			return `(?P<id>[^/]+)`
 		}
 		return `(?P<name>.+)`
 	})
-	return compiled{r, regexp.MustCompile("^" + expr + "$")}
+	return compiled{r, o, regexp.MustCompile("^" + expr + "$")}
 }
 
 // ServeHTTP implements http.Handler.
@@ -138,6 +148,9 @@ func (s *server) serve(r *request) error {
 	header.Set("Docker-Experimental", "false")
 	header.Set("Ostype", "linux")
 	header.Set("Server", "nova-agent/"+s.opts.Version+" (linux)")
+	if r.ProtoMajor != 1 {
+		return fmt.Errorf("%s: streams need HTTP/1.1: %w", r.Proto, errProtocol)
+	}
 	if err := checkBrowser(r.Request); err != nil {
 		return err
 	}
@@ -164,25 +177,33 @@ func (s *server) serve(r *request) error {
 				r.vars[name] = match[i]
 			}
 		}
-		if route.changes != none {
-			c, err := s.engine.Inspect(r.vars["id"])
-			if err != nil {
-				return err
-			}
-			if err := checkOwner(c, route.changes); err != nil {
-				return err
-			}
-			// From here on the same container, whatever is renamed meanwhile.
-			r.vars["id"] = c.ID
+		if r.version < route.since {
+			return fmt.Errorf("%s requires minimum API version %s: %w", route.key(), versionText(route.since), errdefs.ErrInvalid)
 		}
-		return route.handle(s, r)
+		return s.authorize(r, func() error { return s.handle(r, &route) })
 	}
 	if otherMethod {
 		r.w.Header().Set("Content-Type", "application/json")
 		r.w.WriteHeader(http.StatusMethodNotAllowed)
-		return json.NewEncoder(r.w).Encode(map[string]string{"message": "method not allowed"})
+		return json.NewEncoder(r.w).Encode(common.ErrorResponse{Message: "method not allowed"})
 	}
 	return fmt.Errorf("page not found: %w", errdefs.ErrNotFound)
+}
+
+// handle has route answer.
+func (s *server) handle(r *request, route *compiled) error {
+	if route.changes != none {
+		c, err := s.engine.Inspect(r.vars["id"])
+		if err != nil {
+			return err
+		}
+		if err := checkOwner(c, route.changes); err != nil {
+			return err
+		}
+		// From here on the same container, whatever is renamed meanwhile.
+		r.vars["id"] = c.ID
+	}
+	return route.handle(s, r)
 }
 
 var versioned = regexp.MustCompile(`^/v([0-9]{1,3})\.([0-9]{1,3})(/.*)$`)
@@ -208,13 +229,14 @@ func (r *request) parseVersion() (string, error) {
 	return m[3], nil
 }
 
-func versionText(minor int) string { return "1." + strconv.Itoa(minor) }
-
 // checkBrowser refuses what a web page makes a browser send: no client of this API
 // has an origin, and on a TCP port only loopback names are ours (DNS rebinding).
 func checkBrowser(r *http.Request) error {
 	if r.Header.Get("Origin") != "" && !sameOrigin(r) {
 		return fmt.Errorf("requests of web pages are refused: %w", errForbidden)
+	}
+	if r.TLS != nil {
+		return nil // it has a certificate of ours, whatever name it reached us by
 	}
 	addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if _, tcp := addr.(*net.TCPAddr); !ok || !tcp {
@@ -234,23 +256,53 @@ func checkBrowser(r *http.Request) error {
 // decode reads the request's JSON into v. Unknown fields are let through, as Docker
 // does: clients of newer versions send them.
 func (r *request) decode(v any) error {
-	if ct := r.Header.Get("Content-Type"); ct != "" || r.ContentLength > 0 {
+	if ct := r.Header.Get("Content-Type"); ct != "" || r.ContentLength != 0 {
 		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {
 			return fmt.Errorf("unsupported Content-Type header (%s): must be 'application/json': %w", ct, errdefs.ErrInvalid)
 		}
 	}
-	control := http.NewResponseController(r.w)
-	if err := control.SetReadDeadline(time.Now().Add(headerTimeout)); err == nil {
-		defer func() { _ = control.SetReadDeadline(time.Time{}) }() // as above
+	if r.ContentLength == 0 {
+		return nil // all fields have their defaults, as in Docker
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(r.w, r.Body, maxBody))
+	timeout := headerTimeout
+	if server, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && server.ReadHeaderTimeout > 0 {
+		timeout = server.ReadHeaderTimeout
+	}
+	control := http.NewResponseController(r.w)
+	bounded := control.SetReadDeadline(time.Now().Add(timeout)) == nil
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
+	if err == nil && len(body) > maxBody {
+		// The client reads the answer when it has sent all.
+		_, _ = io.CopyN(io.Discard, r.Body, maxRest)
+		err = fmt.Errorf("it is too large: at most %d bytes are read", maxBody)
+	}
 	if err != nil {
+		// The deadline stays, or the rest of the body would be waited for.
+		r.w.Header().Set("Connection", "close")
 		return fmt.Errorf("request body: %v: %w", err, errdefs.ErrInvalid)
+	}
+	if bounded {
+		_ = control.SetReadDeadline(time.Time{}) // as above
 	}
 	if len(bytes.TrimSpace(body)) == 0 {
 		return fmt.Errorf("invalid JSON: got EOF while reading request body: %w", errdefs.ErrInvalid)
 	}
-	if err := json.Unmarshal(body, v); err != nil {
+	first := json.NewDecoder(bytes.NewReader(body))
+	var document json.RawMessage
+	if err := first.Decode(&document); err != nil {
+		return fmt.Errorf("invalid JSON: %v: %w", err, errdefs.ErrInvalid)
+	}
+	if first.More() {
+		return fmt.Errorf("unexpected content after JSON: %w", errdefs.ErrInvalid)
+	}
+	if s := shapeOf(reflect.TypeOf(v), r.version); s != nil {
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, document); err != nil {
+			return fmt.Errorf("invalid JSON: %v: %w", err, errdefs.ErrInvalid)
+		}
+		document = s.prune(compact.Bytes())
+	}
+	if err := json.Unmarshal(document, v); err != nil {
 		return fmt.Errorf("invalid JSON: %v: %w", err, errdefs.ErrInvalid)
 	}
 	return nil
@@ -259,9 +311,23 @@ func (r *request) decode(v any) error {
 // reply answers with v as JSON.
 func (r *request) reply(status int, v any) error {
 	r.w.Header().Set("Content-Type", "application/json")
+	data, err := encodeFor(v, r.version)
+	if err != nil {
+		return err
+	}
 	r.w.WriteHeader(status)
-	_ = json.NewEncoder(r.w).Encode(v) // the client is gone
+	_, _ = r.w.Write(data) // the client is gone
 	return nil
+}
+
+// line answers one of a stream of JSON documents.
+func (r *request) line(v any) error {
+	data, err := encodeFor(v, r.version)
+	if err != nil {
+		return err
+	}
+	_, err = r.w.Write(data)
+	return err
 }
 
 // done answers without a body.
@@ -302,9 +368,4 @@ func (w *recorder) fail(err error) {
 // later answers that a route of Docker's is not served yet.
 func later(reason string) handler {
 	return func(*server, *request) error { return fmt.Errorf("%s: %w", reason, errdefs.ErrUnsupported) }
-}
-
-// notASwarm answers as a dockerd outside a swarm does.
-func notASwarm(*server, *request) error {
-	return fmt.Errorf("This node is not a swarm manager: %w", errdefs.ErrUnavailable) //nolint:staticcheck // Docker's words
 }

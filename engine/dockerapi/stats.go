@@ -2,7 +2,6 @@ package dockerapi
 
 import (
 	"bufio"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"os"
@@ -25,10 +24,9 @@ func (s *server) containerStats(r *request) error {
 	if err != nil {
 		return err
 	}
-	stream, oneShot := r.boolean("stream", true), r.boolean("one-shot", false)
+	stream, oneShot := r.boolean("stream", true), r.version >= 41 && r.boolean("one-shot", false)
 	r.w.Header().Set("Content-Type", "application/json")
 	control := http.NewResponseController(r.w)
-	encoder := json.NewEncoder(r.w)
 	ticker := time.NewTicker(statsInterval)
 	defer ticker.Stop()
 	var previous *container.StatsResponse
@@ -45,7 +43,7 @@ func (s *server) containerStats(r *request) error {
 		}
 		// Without a stream the client wants rates all the same: the first sample is for the second's.
 		if stream || oneShot || previous != nil || sample.Read.IsZero() {
-			if encoder.Encode(sample) != nil || !stream || control.Flush() != nil {
+			if r.line(sample) != nil || !stream || control.Flush() != nil {
 				return nil
 			}
 		}

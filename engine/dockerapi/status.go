@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/moby/moby/api/types/common"
 
@@ -14,12 +16,16 @@ import (
 // errForbidden: the client may not ask this at all.
 var errForbidden = errors.New("forbidden")
 
+// errProtocol: the client speaks another HTTP.
+var errProtocol = errors.New("HTTP version not supported")
+
 // statuses is the one table from kinds of errors to Docker's statuses.
 var statuses = []struct {
 	kind error
 	code int
 }{
 	{errForbidden, http.StatusForbidden},
+	{errProtocol, http.StatusHTTPVersionNotSupported},
 	{errdefs.ErrInvalid, http.StatusBadRequest},
 	{errdefs.ErrNotFound, http.StatusNotFound},
 	{errdefs.ErrConflict, http.StatusConflict},
@@ -43,7 +49,25 @@ func messageOf(err error) string {
 	for _, s := range statuses {
 		text = strings.ReplaceAll(text, ": "+s.kind.Error(), "")
 	}
-	return text
+	return visible(text)
+}
+
+// visible writes control characters as Go does: a message may quote what a client sent, and ends on a terminal.
+func visible(text string) string {
+	control := func(c rune) bool { return unicode.IsControl(c) && c != '\n' && c != '\t' }
+	if strings.IndexFunc(text, control) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, c := range text {
+		if control(c) {
+			quoted := strconv.QuoteRune(c)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		} else {
+			b.WriteRune(c)
+		}
+	}
+	return b.String()
 }
 
 // writeError answers in Docker's shape.

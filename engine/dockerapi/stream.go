@@ -3,6 +3,7 @@ package dockerapi
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -35,6 +36,11 @@ type session struct {
 // hijack takes over the connection. Nothing is written to it until open, so that
 // an error can still be answered with fail. ctx ends when the client has gone.
 func (r *request) hijack(raw bool) (*session, context.Context, error) {
+	if r.ContentLength > 0 { // dockerode has one for attach; it is not the stream's
+		if _, err := io.Copy(io.Discard, http.MaxBytesReader(nil, r.Body, maxBody)); err != nil {
+			return nil, nil, fmt.Errorf("the body of the request: %v: %w", err, errdefs.ErrInvalid)
+		}
+	}
 	conn, buf, err := http.NewResponseController(r.w).Hijack()
 	if err != nil {
 		return nil, nil, fmt.Errorf("this connection cannot become a stream: %v: %w", err, errdefs.ErrInvalid)
@@ -103,6 +109,14 @@ func (s *session) ignoreStdin() {
 // has closed its sending half: until then it may still be listening.
 func (s *session) watchHangup(err error) {
 	s.once.Do(func() {
+		if secure, ok := s.conn.(*tls.Conn); ok && errors.Is(err, io.EOF) {
+			// Its sending half ended within TLS. The connection below ends when the client has gone.
+			s.done.Go(func() {
+				_, _ = io.Copy(io.Discard, secure.NetConn())
+				s.cancel()
+			})
+			return
+		}
 		sc, ok := s.conn.(syscall.Conn)
 		if !errors.Is(err, io.EOF) || !ok {
 			s.cancel()

@@ -14,6 +14,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types/container"
 
 	"novaagent/engine"
@@ -271,6 +272,101 @@ func FuzzFilters(f *testing.F) {
 		r := &request{query: url.Values{"filters": {text}}}
 		if got, err := r.filters("label"); err == nil {
 			got.labels(map[string]string{"a": "b"})
+		}
+	})
+}
+
+// FuzzQuery reads parameters: none may panic, and what is read is within bounds.
+func FuzzQuery(f *testing.F) {
+	f.Add("x=5&w=80&h=25&t=-1&since=5.000000001")
+	f.Add("x=99999999999999999999&x=1&w=70000&h=%zz&filters={}")
+	f.Add("x=2026-01-02T03:04:05Z&w=&h=-1")
+	f.Fuzz(func(t *testing.T, text string) {
+		v, err := url.ParseQuery(text)
+		if err != nil {
+			return
+		}
+		r := &request{Request: &http.Request{}, query: v, version: maxVersion}
+		_ = r.boolean("x", true)
+		if n, err := r.number("x", 7); err == nil && v.Get("x") == "" && n != 7 {
+			t.Errorf("%q: %d", text, n)
+		}
+		_, _ = r.moment("x")
+		_, _, _ = r.size()
+		if _, grace, err := r.stopParams(); err == nil && grace < engine.NoGrace && grace != -time.Second {
+			t.Errorf("%q: grace %v", text, grace)
+		}
+		_, _ = parseDetachKeys(v.Get("x"))
+		_, _, _ = hostPorts(v.Get("x"))
+		_, _, _ = parsePS(v.Get("x"))
+		_, _ = filters{"until": v["x"]}.until(time.Now())
+		_ = r.imagePlatform(0)
+		_ = r.streamMedia()
+	})
+}
+
+// FuzzDetach: however the bytes of a client come, what is before the keys comes through, and nothing behind them.
+func FuzzDetach(f *testing.F) {
+	f.Add([]byte("a\x10\x11b"), []byte("\x10\x11"), 1)
+	f.Add([]byte("aaab"), []byte("aab"), 2)
+	f.Fuzz(func(t *testing.T, in, keys []byte, chunk int) {
+		if len(keys) == 0 || chunk < 1 {
+			return
+		}
+		gone := make(chan struct{})
+		detached := false
+		d := &detachReader{in: &chunkReader{in, chunk}, keys: keys, gone: gone, detach: func() {
+			if !detached {
+				close(gone)
+			}
+			detached = true
+		}}
+		out, err := io.ReadAll(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.HasPrefix(in, out) {
+			t.Errorf("%q, keys %q: %q", in, keys, out)
+		}
+		if !detached && len(out) != len(in) {
+			t.Errorf("%q, keys %q: only %q", in, keys, out)
+		}
+	})
+}
+
+// chunkReader gives a few bytes at a time.
+type chunkReader struct {
+	rest  []byte
+	chunk int
+}
+
+func (c *chunkReader) Read(b []byte) (int, error) {
+	if len(c.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b[:min(len(b), c.chunk)], c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+// FuzzFrames: what writeFrame writes, Docker's own reader takes apart.
+func FuzzFrames(f *testing.F) {
+	f.Add([]byte("out"), []byte("err"))
+	f.Fuzz(func(t *testing.T, out, errs []byte) {
+		var wire, gotOut, gotErr bytes.Buffer
+		for _, w := range []struct {
+			stream byte
+			data   []byte
+		}{{1, out}, {2, errs}, {1, out}} {
+			if _, err := writeFrame(&wire, w.stream, w.data); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := stdcopy.StdCopy(&gotOut, &gotErr, &wire); err != nil {
+			t.Fatal(err)
+		}
+		if gotOut.String() != string(out)+string(out) || gotErr.String() != string(errs) {
+			t.Errorf("%q %q", gotOut.String(), gotErr.String())
 		}
 	})
 }

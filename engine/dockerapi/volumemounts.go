@@ -60,9 +60,7 @@ func volumeMountOf(asked mount.Mount) (engine.Mount, error) {
 	}
 	m.Volume = engine.VolumeMount{NoCopy: o.NoCopy, Subpath: o.Subpath, Labels: o.Labels}
 	if o.DriverConfig != nil {
-		if err := checkVolumeDriver(o.DriverConfig.Name); err != nil {
-			return m, err
-		}
+		m.Volume.Driver = engineDriver(o.DriverConfig.Name)
 		m.Volume.Options = o.DriverConfig.Options
 	}
 	return m, nil
@@ -85,6 +83,9 @@ func (s *server) mountPoints(c *engine.Container) []container.MountPoint {
 			}
 		case engine.MountVolume:
 			p.Name, p.Source, p.Driver = m.Source, s.engine.VolumePath(m.Source), volumeDriver
+			if v, err := s.engine.Volume(m.Source); err == nil && v.Driver != "" {
+				p.Source, p.Driver = s.engine.MountedAt(&v), v.Driver
+			}
 			if p.Mode == "" && !m.Volume.Anonymous {
 				p.Mode = "z" // moby's setBindModeIfNull, with SELinux or without
 			}

@@ -1,10 +1,12 @@
 package dockerapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,14 +16,73 @@ import (
 	"novaagent/engine/errdefs"
 )
 
-// volumeDriver is the only driver there is.
+// volumeDriver is the engine's own; all others are plug-ins.
 const volumeDriver = "local"
 
-func (s *server) volumeOf(v engine.Volume) volume.Volume {
-	return volume.Volume{
-		Name: v.Name, Driver: volumeDriver, Scope: "local", Mountpoint: s.engine.VolumePath(v.Name),
+func (s *server) volumeOf(ctx context.Context, v engine.Volume) volume.Volume {
+	out := volume.Volume{
+		Name: v.Name, Driver: driverOf(&v), Scope: "local",
 		CreatedAt: v.Created.Format(time.RFC3339), Labels: v.Labels, Options: v.Options,
 	}
+	if v.Driver == "" {
+		out.Mountpoint = s.engine.VolumePath(v.Name)
+		return out
+	}
+	out.Scope = s.engine.VolumeScope(ctx, &v)
+	if detail, err := s.engine.VolumeDetail(ctx, &v); err != nil {
+		s.log.WarnContext(ctx, "a volume's plug-in does not tell of it", "volume", v.Name, "error", err)
+	} else {
+		out.Mountpoint, out.Status = detail.Mountpoint, detail.Status
+	}
+	return out
+}
+
+func driverOf(v *engine.Volume) string {
+	if v.Driver == "" {
+		return volumeDriver
+	}
+	return v.Driver
+}
+
+// engineDriver is a driver's name as the engine has it.
+func engineDriver(name string) string {
+	if name == volumeDriver {
+		return ""
+	}
+	return name
+}
+
+// volumePlugin is what plug-ins of volumes implement.
+const volumePlugin = "VolumeDriver"
+
+// volumePlugins are the names of the plug-ins that answer to be drivers of volumes.
+func (s *server) volumePlugins(ctx context.Context) []string {
+	var names []string
+	for _, name := range s.engine.Plugins().Names() {
+		if _, err := s.engine.Plugins().Get(ctx, name, volumePlugin); err == nil {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// foreignVolumes are those that plug-ins have besides the ones that were made here.
+func (s *server) foreignVolumes(ctx context.Context) (out []engine.Volume, warnings []string) {
+	warnings = []string{}
+	for _, driver := range s.volumePlugins(ctx) {
+		list, err := s.engine.PluginVolumes(ctx, driver)
+		if err != nil {
+			warnings = append(warnings, messageOf(err))
+			continue
+		}
+		for _, v := range list {
+			if _, err := s.engine.Volume(v.Name); err != nil {
+				created, _ := time.Parse(time.RFC3339, v.CreatedAt) // not all tell
+				out = append(out, engine.Volume{Name: v.Name, Driver: driver, Created: created})
+			}
+		}
+	}
+	return out, warnings
 }
 
 func (s *server) volumeList(r *request) error {
@@ -40,18 +101,19 @@ func (s *server) volumeList(r *request) error {
 	if len(dangling) > 1 && dangling[0] != dangling[1] {
 		return fmt.Errorf("invalid filter 'dangling=[true false]': %w", errdefs.ErrInvalid)
 	}
-	answer := volume.ListResponse{Volumes: []volume.Volume{}, Warnings: []string{}}
-	for _, v := range s.engine.Volumes() {
+	foreign, warnings := s.foreignVolumes(r.Context())
+	answer := volume.ListResponse{Volumes: []volume.Volume{}, Warnings: warnings}
+	for _, v := range append(s.engine.Volumes(), foreign...) {
 		if len(dangling) > 0 && dangling[0] != (len(s.engine.VolumeUsers(v.Name)) == 0) {
 			continue
 		}
-		fits := f.any("driver", func(d string) bool { return d == volumeDriver }) &&
+		fits := f.any("driver", func(d string) bool { return d == driverOf(&v) }) &&
 			f.any("name", func(pattern string) bool {
 				match, err := regexp.MatchString(pattern, v.Name)
 				return v.Name == pattern || err == nil && match
 			}) && f.labels(v.Labels)
 		if fits {
-			answer.Volumes = append(answer.Volumes, s.volumeOf(v))
+			answer.Volumes = append(answer.Volumes, s.volumeOf(r.Context(), v))
 		}
 	}
 	return r.reply(http.StatusOK, answer)
@@ -65,35 +127,33 @@ func (s *server) volumeCreate(r *request) error {
 	if body.ClusterVolumeSpec != nil {
 		return notASwarm(s, r)
 	}
-	if err := checkVolumeDriver(body.Driver); err != nil {
-		return fmt.Errorf("create %s: %w", body.Name, err)
-	}
-	v, err := s.engine.CreateVolume(r.Context(), engine.Volume{Name: body.Name, Labels: body.Labels, Options: body.DriverOpts})
+	v, err := s.engine.CreateVolume(r.Context(), engine.Volume{Name: body.Name, Driver: engineDriver(body.Driver), Labels: body.Labels, Options: body.DriverOpts})
 	if err != nil {
 		return err
 	}
-	return r.reply(http.StatusCreated, s.volumeOf(v))
-}
-
-// checkVolumeDriver answers as a dockerd without plug-ins.
-func checkVolumeDriver(name string) error {
-	if name == "" || name == volumeDriver {
-		return nil
-	}
-	return fmt.Errorf("error looking up volume plugin %s: plugin %q not found: %w", name, name, errdefs.ErrNotFound)
+	return r.reply(http.StatusCreated, s.volumeOf(r.Context(), v))
 }
 
 func (s *server) volumeInspect(r *request) error {
 	v, err := s.engine.Volume(r.vars["name"])
 	if err != nil {
-		return err
+		foreign, _ := s.foreignVolumes(r.Context())
+		i := slices.IndexFunc(foreign, func(f engine.Volume) bool { return f.Name == r.vars["name"] })
+		if i < 0 {
+			return err
+		}
+		v = foreign[i]
 	}
-	return r.reply(http.StatusOK, s.volumeOf(v))
+	return r.reply(http.StatusOK, s.volumeOf(r.Context(), v))
 }
 
 func (s *server) volumeRemove(r *request) error {
-	err := s.engine.RemoveVolume(r.Context(), r.vars["name"])
-	if err != nil && !(r.boolean("force", false) && errors.Is(err, errdefs.ErrNotFound)) {
+	name, force := r.vars["name"], r.boolean("force", false)
+	err := s.engine.RemoveVolume(r.Context(), name)
+	if v, have := s.engine.Volume(name); force && err != nil && have == nil && v.Driver != "" {
+		err = s.engine.ForgetVolume(r.Context(), name)
+	}
+	if err != nil && !(force && errors.Is(err, errdefs.ErrNotFound)) {
 		return err
 	}
 	return r.done(http.StatusNoContent)

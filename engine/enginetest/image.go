@@ -61,6 +61,12 @@ func Archive(t testing.TB, name string, config ocispec.ImageConfig) []byte {
 	t.Helper()
 	dir := t.TempDir()
 	Rootfs(t, dir)
+	return ArchiveOf(t, dir, name, config)
+}
+
+// ArchiveOf is Archive of another root file system.
+func ArchiveOf(t testing.TB, dir, name string, config ocispec.ImageConfig) []byte {
+	t.Helper()
 	layer := Tar(t, dir)
 	sum := sha256.Sum256(layer)
 	image := ocispec.Image{

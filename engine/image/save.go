@@ -128,7 +128,7 @@ func (s *Store) saveImage(ctx context.Context, a *Archive, d digest.Digest, name
 	if !ok {
 		return errdefs.ErrNotFound
 	}
-	m := dockerManifest{Config: blobPath(img.ConfigDigest), RepoTags: []string{}}
+	m := dockerManifest{Config: blobPath(img.ConfigDigest)}
 	for _, l := range img.Layers {
 		switch err := s.saveBlob(ctx, a, l.Blob.Digest); {
 		case errors.Is(err, errdefs.ErrNotFound):

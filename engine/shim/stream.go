@@ -94,15 +94,19 @@ func (st *stream) end() {
 	st.p.s.drop(st.fd)
 	st.fd = -1
 	if st.p.ended {
-		st.p.finish()
+		st.p.drain() // the other stream may have more
 	}
 }
+
+// maxDrained bounds what is read of a stream after the process's end, in chunks: more than its pipe can hold. One
+// that has inherited the pipe and lives on could write for ever.
+const maxDrained = 2 << 20 / wire.MaxData
 
 // drain reads what is left after the process's end.
 func (p *process) drain() {
 	for _, st := range []*stream{p.out, p.err} {
 		if st != nil {
-			for st.pump() {
+			for i := 0; i < maxDrained && st.pump(); i++ {
 			}
 			if p.log != nil && !st.paused {
 				p.log.finish(st)

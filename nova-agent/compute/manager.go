@@ -103,6 +103,7 @@ type Manager struct {
 	waiters *waiters
 	builds  chan struct{} // places for builds; nil: no limit
 	tracker *tracker
+	direct  direct // of the tracker's updates alone
 	service *service
 	late    lateEvents
 	aligner aligner
@@ -127,7 +128,7 @@ func New(o Options) *Manager {
 	if o.MaxConcurrentBuilds > 0 {
 		m.builds = make(chan struct{}, o.MaxConcurrentBuilds)
 	}
-	m.tracker = newTracker(m)
+	m.tracker, m.direct.engine = newTracker(m), o.Engine
 	m.service = &service{m: m}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	return m

@@ -127,10 +127,14 @@ func (m *Manager) watchPower(inst *objects.Instance) {
 	}
 }
 
-// followEvents aligns the instances whose containers change by themselves. When it falls behind, all are looked at.
+// followEvents aligns the instances whose containers change by themselves, and has what other containers
+// take counted. When it falls behind, all are looked at.
 func (m *Manager) followEvents(ctx context.Context) {
 	for ctx.Err() == nil {
 		for ev := range m.engine.Subscribe(ctx, time.Time{}) {
+			if directChanged(ev) {
+				m.tracker.soon()
+			}
 			if ev.Owner != engine.OwnerNova || ev.Action != engine.ActionDie {
 				continue
 			}

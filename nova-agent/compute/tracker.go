@@ -33,6 +33,7 @@ type tracker struct {
 	node    *objects.ComputeNode
 	ledger  *ledger
 	claimed map[string]bool // builds that are not in Nova's list of this host yet
+	direct  reserved        // what others than instances take
 	// kick asks for an update soon; it holds one request at most.
 	kick chan struct{}
 }
@@ -161,11 +162,13 @@ func (t *tracker) soon() {
 // update counts the instances anew if asked to, and writes what has changed: first the
 // node, then Placement, whose absence stops nothing.
 func (t *tracker) update(ctx context.Context, recount bool) error {
+	direct := t.m.direct.measure(ctx) // before claims have to wait
 	unlock, err := t.lock.lock(ctx)
 	if err != nil {
 		return err
 	}
 	defer unlock()
+	t.direct = direct
 	if err := t.ensureNode(ctx); err != nil {
 		return err
 	}
@@ -340,8 +343,11 @@ func plainStats(n *objects.ComputeNode) map[string]string {
 	return out
 }
 
+// reserved is what instances cannot have: the operator's part, and what containers and volumes
+// of the Docker API take.
 func (t *tracker) reserved() reserved {
-	return reserved{vcpus: t.m.opts.ReservedCPUs, memoryMB: t.m.opts.ReservedMemoryMB, diskMB: t.m.opts.ReservedDiskMB}
+	o, d := t.m.opts, t.direct
+	return reserved{vcpus: o.ReservedCPUs + d.vcpus, memoryMB: o.ReservedMemoryMB + d.memoryMB, diskMB: o.ReservedDiskMB + d.diskMB}
 }
 
 // capabilityTraits are those that Nova's computes set or take away by what their driver can
@@ -385,7 +391,7 @@ func (t *tracker) syncProvider(ctx context.Context) error {
 	}
 	n, r, o := t.node, t.reserved(), t.m.opts
 	inventory := func(total int64, reserved int) placement.Inventory {
-		return placement.Inventory{Total: int(total), Reserved: reserved, MinUnit: 1, MaxUnit: int(total), StepSize: 1}
+		return placement.Inventory{Total: int(total), Reserved: min(reserved, int(total)), MinUnit: 1, MaxUnit: int(total), StepSize: 1}
 	}
 	node := placement.Node{
 		UUID: n.UUID.Value(), Name: t.m.opts.NodeName,

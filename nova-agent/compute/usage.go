@@ -58,7 +58,7 @@ func (l *ledger) replace(list []tracked, claimed map[string]bool) {
 	}
 }
 
-// reserved is what the operator keeps back for the host itself.
+// reserved is what is kept from instances.
 type reserved struct {
 	vcpus    int
 	memoryMB int

@@ -25,6 +25,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"novaagent/tests/certs"
 	"novaagent/tests/need"
 )
 
@@ -101,7 +102,7 @@ func (b *Broker) configure(o Options) error {
 	conf := fmt.Sprintf("listeners.tcp.1 = 127.0.0.1:%d\nloopback_users.guest = true\n", b.Port)
 	if o.TLS {
 		b.TLSPort, b.CertDir = ports[1], filepath.Join(b.Dir, "certs")
-		if err := makeCertificates(b.CertDir); err != nil {
+		if err := certs.Make(b.CertDir); err != nil {
 			return err
 		}
 		conf += fmt.Sprintf("listeners.ssl.1 = 127.0.0.1:%d\n"+

@@ -1,4 +1,5 @@
-package rabbit
+// Package certs makes certificates for tests.
+package certs
 
 import (
 	"crypto/ecdsa"
@@ -14,9 +15,9 @@ import (
 	"time"
 )
 
-// makeCertificates writes a CA, a server certificate for localhost and
-// 127.0.0.1, and a client certificate.
-func makeCertificates(dir string) error {
+// Make writes NAME.pem and NAME.key of a CA (ca), a server's certificate for localhost and
+// 127.0.0.1 (server), a client's (client), and one that has expired (expired).
+func Make(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
@@ -30,13 +31,16 @@ func makeCertificates(dir string) error {
 	if err := writeCertificate(dir, "ca", ca, ca, caKey, caKey); err != nil {
 		return err
 	}
-	for i, name := range []string{"server", "client"} {
+	for i, name := range []string{"server", "client", "expired"} {
 		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		if err != nil {
 			return err
 		}
 		c := template(int64(i)+2, name)
 		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
+		if name == "expired" {
+			c.NotAfter = time.Now().Add(-time.Hour)
+		}
 		if name == "server" {
 			c.DNSNames = []string{"localhost"}
 			c.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
