@@ -76,6 +76,8 @@ type Container struct {
 	// IDs is the range of host user and group ids that the container's 0 to
 	// 65535 stand for; the zero Range with the host's user namespace.
 	IDs store.Range `json:",omitzero"`
+	// IDsOf is the ID of the container whose user namespace, and so its IDs, this one shares; see Spec.Namespaces.
+	IDsOf string `json:",omitempty"`
 
 	Created  time.Time
 	Started  time.Time `json:",omitzero"` // of the latest start
@@ -87,6 +89,9 @@ type Container struct {
 	Exit Exit `json:",omitzero"`
 	// Error is why the latest start failed.
 	Error string `json:",omitempty"`
+
+	// Health is what the probes of Spec.Health say of the latest run; nil without one.
+	Health *Health `json:",omitempty"`
 
 	// Restarts counts the restarts by policy since the latest start by hand.
 	Restarts int `json:",omitempty"`

@@ -70,6 +70,14 @@ func crashChild() int {
 			switch op {
 			case "create":
 				_, err = e.Create(ctx, crashSpec(os.Getenv(childRootfs)))
+			case "checked":
+				s := crashSpec(os.Getenv(childRootfs))
+				s.Health = &engine.Healthcheck{Args: []string{"sh", "-c", crashProbe}, Interval: time.Millisecond, Timeout: time.Hour}
+				_, err = e.Create(ctx, s)
+			case "probe":
+				for len(crashProbes(ctx, e)) == 0 {
+					time.Sleep(time.Millisecond)
+				}
 			case "start":
 				_, err = e.Start(ctx, crashName)
 			case "remove":
@@ -208,6 +216,43 @@ func TestContainersOutliveTheEngine(t *testing.T) {
 	}
 	if _, err := e.Stop(ctx, crashName, syscall.SIGKILL, 0); err != nil {
 		t.Error(err)
+	}
+}
+
+// crashProbe is a probe that takes for ever the first time.
+const crashProbe = "mkdir /probed 2>/dev/null || exit 0; sleep 54321 & wait"
+
+// crashProbes are the processes that crashProbe has begun to wait for.
+func crashProbes(ctx context.Context, e *engine.Engine) (found []int) {
+	pids, _ := e.PIDs(ctx, crashName)
+	for _, pid := range pids {
+		if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && strings.HasPrefix(string(line), "sleep\x0054321") {
+			found = append(found, pid)
+		}
+	}
+	return found
+}
+
+// TestProbeEndsWithTheEngine kills the engine under a health check's probe: the shim ends the probe, and
+// the next engine goes on.
+func TestProbeEndsWithTheEngine(t *testing.T) {
+	need.Root(t)
+	root := tempRoot(t)
+	enginetest.Leaks(t, root, testCgroup(root))
+	crash(t, root, "checked,start,probe", "ready")
+	e := open(t, options(t, root))
+	ctx := testContext(t)
+	healthy := false
+	for ev := range e.Subscribe(ctx, time.Unix(1, 0)) {
+		if healthy = ev.Action == "health_status: healthy"; healthy {
+			break
+		}
+	}
+	if !healthy {
+		t.Error("it is not probed any more")
+	}
+	for _, pid := range crashProbes(ctx, e) {
+		t.Errorf("the probe's process %d is left", pid)
 	}
 }
 

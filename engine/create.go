@@ -87,6 +87,9 @@ func (e *Engine) plan(spec Spec) (*Container, error) {
 	}
 	spec.ID = rec.ID
 	rec.Spec = spec
+	if err := e.planShared(rec); err != nil {
+		return nil, err
+	}
 	var img image.Image
 	if spec.Image != "" {
 		var err error
@@ -102,7 +105,7 @@ func (e *Engine) plan(spec Spec) (*Container, error) {
 		return nil, err
 	}
 	rec.Process = process
-	if rec.Mounts, err = e.planMounts(&spec, img.Config.Config.Volumes); err != nil {
+	if rec.Mounts, err = e.planMounts(&rec.Spec, img.Config.Config.Volumes); err != nil {
 		return nil, err
 	}
 	return rec, nil
@@ -153,13 +156,20 @@ func newTracked(rec *Container) *tracked {
 // build does what purge undoes. The caller holds t's lock.
 func (e *Engine) build(ctx context.Context, t *tracked, w writing) error {
 	rec := *e.record(t)
+	if rec.IDsOf != "" {
+		ids, err := e.sharedIDs(&rec)
+		if err != nil {
+			return err
+		}
+		rec.IDs = ids
+	}
 	var s *spare
-	if !rec.Spec.Security.HostUserns {
+	if !rec.Spec.Security.HostUserns && rec.IDsOf == "" {
 		s = e.takeSpare()
 	}
 	err := e.db.UpdateLazy(func(tx *store.Tx) (err error) {
 		switch {
-		case rec.Spec.Security.HostUserns:
+		case rec.Spec.Security.HostUserns, rec.IDsOf != "":
 		case s != nil:
 			rec.IDs, err = tx.AllocateReserved(rec.ID, s.ids)
 		default:

@@ -29,7 +29,7 @@
 //	ROOT/containers/ID/        record.json: a copy of the record, to rebuild a lost database from
 //	                           upper/, work/: the writable layer, within disk/ when there is a quota
 //	                           hosts, hostname, resolv.conf: mounted over those of the image
-//	                           log/: console.log and its rotated predecessors
+//	                           log/: console.log and its rotated predecessors; forwarded: how far they were sent
 //	                           quota.img: the file system that is mounted at disk/
 //	ROOT/trash/ID/             files of removed containers, being deleted
 //	ROOT/volumes/NAME/         _data: a volume's files; volume.json: a copy of its record

@@ -37,6 +37,10 @@ type Options struct {
 	Shim []byte
 	// OVSDB is the Unix socket of ovsdb-server; empty means network.Options' default.
 	OVSDB string
+	// CDISpecDirs replace the default directories of the Container Device Interface.
+	CDISpecDirs []string
+	// JournalSocket is journald's, for the log driver of that name; empty means logsink.DefaultJournalSocket.
+	JournalSocket string
 	// Plugins finds plug-ins; nil directories mean Docker's.
 	Plugins plugin.Finder
 	// ImageLimits bound imports; zero fields have defaults.

@@ -30,6 +30,8 @@ const (
 	ActionMount   Action = "mount"   // before the container's start
 	ActionUnmount Action = "unmount" // after its die
 
+	// Action "health_status: " and the status: Container.Health.Status has changed.
+
 	ActionExecCreate Action = "exec_create"
 	ActionExecStart  Action = "exec_start"
 	ActionExecDie    Action = "exec_die"

@@ -25,6 +25,8 @@ type ExecSpec struct {
 	Privileged bool
 	// Width and Height are the terminal's first size in characters, if not 0.
 	Width, Height uint16
+	// Bound ends the process when the agent does.
+	Bound bool
 	// Front is opaque to the engine.
 	Front any
 }
@@ -143,7 +145,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, s Streams) error {
 	process, err := task.Exec(ctx, runtime.ExecSpec{
 		ID: id, Args: spec.Args, Env: spec.Env, WorkDir: spec.WorkDir, User: spec.User,
 		TTY: spec.TTY, Width: spec.Width, Height: spec.Height,
-		OpenStdin: spec.OpenStdin, Privileged: spec.Privileged,
+		OpenStdin: spec.OpenStdin, Privileged: spec.Privileged, Bound: spec.Bound,
 	}, runtime.Streams(s))
 	if err != nil {
 		code := 126

@@ -56,6 +56,7 @@ func (e *Engine) reap(ctx context.Context, t *tracked, task *runtime.Task) (then
 		t.attempt++
 	}
 	t.task = nil
+	e.unwatchHealth(t)
 	e.ended(ctx, t) // before anybody hears of it: its ports are free then
 	e.observe(t, to, lazy, func(c *Container) {
 		c.Exit, c.Finished, c.PID = exit, end.At.UTC(), 0

@@ -45,7 +45,7 @@ func (e *Engine) Logs(ctx context.Context, ref string, o LogsOptions, f func(Log
 	if err != nil {
 		return err
 	}
-	if rec := e.record(t); rec.Spec.Log.Driver == "none" {
+	if rec := e.record(t); rec.Spec.Log.Driver == LogNone {
 		return fmt.Errorf("configured logging driver does not support reading: %w", errdefs.ErrUnsupported)
 	}
 	r := &logReader{path: e.logPath(t.id), options: o, emit: f}
@@ -92,6 +92,7 @@ type logReader struct {
 	file    *os.File
 	buf     *bufio.Reader
 	partial []byte // the beginning of an entry that is being written
+	passed  int64  // where in file the entries that were passed on end
 }
 
 func (r *logReader) close() {
@@ -147,7 +148,7 @@ func (r *logReader) open(path string, offset int64) error {
 	if r.file != nil {
 		r.file.Close()
 	}
-	r.file, r.partial = f, nil
+	r.file, r.partial, r.passed = f, nil, offset
 	if r.buf == nil {
 		r.buf = bufio.NewReaderSize(f, 64<<10)
 	} else {
@@ -241,6 +242,9 @@ func (r *logReader) readFile(ctx context.Context) (done bool, err error) {
 			return false, err
 		}
 		done, err := r.entry(line)
+		if err == nil {
+			r.passed += int64(len(line))
+		}
 		r.partial = r.partial[:0]
 		if done || err != nil {
 			return done, err

@@ -77,7 +77,11 @@ func (e *Engine) Update(ctx context.Context, ref string, ch Changes) error {
 		if err != nil {
 			return err
 		}
-		if err := task.Update(ctx, linuxResources(&next)); err != nil {
+		limits, err := linuxResources(&next)
+		if err != nil {
+			return err
+		}
+		if err := task.Update(ctx, limits); err != nil {
 			return taskError(t.id, "update", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -17,9 +18,14 @@ import (
 
 // ociSpec is rec as an OCI runtime specification: the runtime's default, and what rec says. It
 // names files by descriptors that are to be closed, also after an error, when it is not needed any more.
-func (e *Engine) ociSpec(rec *Container) (*specs.Spec, heldFiles, error) {
+func (e *Engine) ociSpec(ctx context.Context, rec *Container) (*specs.Spec, heldFiles, error) {
 	s := runtime.DefaultSpec()
-	s.Hostname, s.Domainname = rec.Spec.hostname(rec.ID), rec.Spec.Domainname
+	if rec.Spec.Namespaces.UTS != NamespaceHost {
+		s.Hostname, s.Domainname = rec.Spec.hostname(rec.ID), rec.Spec.Domainname
+	}
+	for k, v := range rec.Spec.Annotations {
+		s.Annotations[k] = v
+	}
 	s.Root = &specs.Root{Readonly: rec.Spec.Security.ReadonlyRootfs}
 	p := s.Process
 	p.Args, p.Env, p.Cwd, p.Terminal = rec.Process.Args, rec.Process.Env, rec.Process.WorkDir, rec.Spec.TTY
@@ -27,7 +33,7 @@ func (e *Engine) ociSpec(rec *Container) (*specs.Spec, heldFiles, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	p.User.AdditionalGids = groups
+	p.User.AdditionalGids, p.User.Umask = groups, rec.Spec.Umask
 	if adj := rec.Spec.Resources.OOMScoreAdj; adj != 0 {
 		p.OOMScoreAdj = &adj
 	}
@@ -40,34 +46,93 @@ func (e *Engine) ociSpec(rec *Container) (*specs.Spec, heldFiles, error) {
 		return nil, nil, err
 	}
 	e.namespaces(s, rec)
-	held, err := e.mounts(s, rec)
+	held, err := e.joinShared(ctx, s, rec)
 	if err != nil {
 		return nil, held, err
 	}
-	s.Linux.Resources = linuxResources(rec)
-	s.Linux.CgroupsPath = filepath.Join(e.cgroup, rec.ID)
+	volumes, err := e.mounts(s, rec)
+	held = append(held, volumes...)
+	if err != nil {
+		return nil, held, err
+	}
+	if s.Linux.Resources, err = linuxResources(rec); err != nil {
+		return nil, held, err
+	}
+	if err := e.devices(s, rec); err != nil {
+		return nil, held, err
+	}
+	if err := e.injectCDI(s, rec); err != nil {
+		return nil, held, err
+	}
+	s.Linux.CgroupsPath = filepath.Join(firstOf(rec.Spec.CgroupParent, e.cgroup), rec.ID)
 	s.Linux.Sysctl = maps.Clone(rec.Spec.Sysctls)
 	return s, held, nil
 }
 
 // namespaces names those that the container joins; the others are made with its process.
 func (e *Engine) namespaces(s *specs.Spec, rec *Container) {
-	set := func(kind specs.LinuxNamespaceType, path string) {
+	set := func(kind specs.LinuxNamespaceType, path string) { setNamespace(s, kind, path) }
+	drop := func(kind specs.LinuxNamespaceType) {
 		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
-		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: kind, Path: path})
 	}
 	dir := e.nsDir(rec.ID)
-	if !rec.IDs.IsZero() {
+	switch {
+	case rec.IDsOf != "":
+		m := []specs.LinuxIDMapping{{ContainerID: 0, HostID: rec.IDs.Start, Size: rec.IDs.Size}}
+		s.Linux.UIDMappings, s.Linux.GIDMappings = m, m
+		set(specs.UserNamespace, filepath.Join(e.nsDir(rec.IDsOf), "user"))
+	case !rec.IDs.IsZero():
 		m := []specs.LinuxIDMapping{{ContainerID: 0, HostID: rec.IDs.Start, Size: rec.IDs.Size}}
 		s.Linux.UIDMappings, s.Linux.GIDMappings = m, m
 		set(specs.UserNamespace, filepath.Join(dir, "user"))
-	} else {
-		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
+	default:
+		drop(specs.UserNamespace)
 	}
 	if rec.Spec.NetworkMode == NetworkHost {
-		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
+		drop(specs.NetworkNamespace)
 	} else {
 		set(specs.NetworkNamespace, filepath.Join(dir, "net"))
+	}
+	for _, ns := range []struct {
+		kind specs.LinuxNamespaceType
+		mode NamespaceMode
+	}{
+		{specs.PIDNamespace, rec.Spec.Namespaces.PID}, {specs.IPCNamespace, rec.Spec.Namespaces.IPC},
+		{specs.UTSNamespace, rec.Spec.Namespaces.UTS}, {specs.CgroupNamespace, rec.Spec.Namespaces.Cgroup},
+	} {
+		if ns.mode == NamespaceHost {
+			drop(ns.kind)
+		}
+	}
+	switch rec.Spec.Namespaces.IPC {
+	case NamespaceNone:
+		replaceMount(s, "/dev/shm")
+	case NamespaceHost:
+		for _, path := range []string{"/dev/shm", "/dev/mqueue"} {
+			replaceMount(s, path)
+			if _, err := os.Stat(path); err == nil {
+				s.Mounts = append(s.Mounts, specs.Mount{Destination: path, Type: "bind", Source: path, Options: []string{"bind", "rw", "nosuid", "nodev", "noexec"}})
+			}
+		}
+	}
+}
+
+// setNamespace makes s join a namespace.
+func setNamespace(s *specs.Spec, kind specs.LinuxNamespaceType, path string) {
+	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: kind, Path: path})
+}
+
+// replaceMount puts others, if any, in the place of the mount at path.
+func replaceMount(s *specs.Spec, path string, others ...specs.Mount) {
+	for i, m := range s.Mounts {
+		if m.Destination == path {
+			for j := range others {
+				others[j].Destination = path
+			}
+			s.Mounts = slices.Replace(slices.Clone(s.Mounts), i, i+1, others...)
+			return
+		}
 	}
 }
 
@@ -91,6 +156,11 @@ func (e *Engine) mounts(s *specs.Spec, rec *Container) (held heldFiles, err erro
 				Options: []string{"bind", "rw", "nosuid", "nodev", "noexec", "private"},
 			})
 		}
+	}
+	if rec.Spec.Init && rec.Spec.Namespaces.PID == "" {
+		// Where Docker has it.
+		s.Process.Args = append([]string{initPath, "--"}, s.Process.Args...)
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: initPath, Type: "bind", Source: e.runtime.InitProgram(), Options: []string{"bind", "ro", "nosuid", "nodev", "exec", "private"}})
 	}
 	mounts := slices.Clone(rec.Mounts)
 	slices.SortStableFunc(mounts, func(a, b Mount) int {
@@ -163,9 +233,15 @@ func (e *Engine) secure(s *specs.Spec, rec *Container) error {
 	if sec.Unmasked || sec.Privileged {
 		s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil
 	}
-	if sec.Privileged {
+	if sec.MaskedPaths != nil {
+		s.Linux.MaskedPaths = sec.MaskedPaths
+	}
+	if sec.ReadonlyPaths != nil {
+		s.Linux.ReadonlyPaths = sec.ReadonlyPaths
+	}
+	if sec.Privileged || sec.WritableCgroups {
 		for i, m := range s.Mounts {
-			if m.Type == "sysfs" || m.Type == "cgroup" {
+			if m.Type == "sysfs" && sec.Privileged || m.Type == "cgroup" {
 				s.Mounts[i].Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return o == "ro" })
 			}
 		}
@@ -239,8 +315,11 @@ func capabilities(base []string, sec *Security) ([]string, error) {
 	return caps, nil
 }
 
+// initPath is where the program of Spec.Init is mounted, as in Docker.
+const initPath = "/sbin/docker-init"
+
 // linuxResources are rec's limits.
-func linuxResources(rec *Container) *specs.LinuxResources {
+func linuxResources(rec *Container) (*specs.LinuxResources, error) {
 	r := &rec.Spec.Resources
 	out := &specs.LinuxResources{}
 	if r.MemoryBytes > 0 {
@@ -270,13 +349,31 @@ func linuxResources(rec *Container) *specs.LinuxResources {
 	if r.CPUShares > 0 {
 		cpu.Shares = &r.CPUShares
 	}
-	if cpu.Quota != nil || cpu.Shares != nil || cpu.Cpus != "" || cpu.Mems != "" {
+	if r.CPURealtimePeriod > 0 {
+		period := uint64(r.CPURealtimePeriod.Microseconds())
+		cpu.RealtimePeriod = &period
+	}
+	if r.CPURealtimeRuntime > 0 {
+		runtime := r.CPURealtimeRuntime.Microseconds()
+		cpu.RealtimeRuntime = &runtime
+	}
+	if cpu.RealtimePeriod != nil || cpu.RealtimeRuntime != nil || cpu.Quota != nil || cpu.Shares != nil || cpu.Cpus != "" || cpu.Mems != "" {
 		out.CPU = cpu
 	}
 	pids := orDefault(r.PidsLimit, DefaultPidsLimit)
 	out.Pids = &specs.LinuxPids{Limit: &pids}
-	if r.BlkioWeight > 0 {
-		out.BlockIO = &specs.LinuxBlockIO{Weight: &r.BlkioWeight}
+	if r.MemorySwappiness != nil || r.OOMKillDisable {
+		if out.Memory == nil {
+			out.Memory = &specs.LinuxMemory{}
+		}
+		out.Memory.Swappiness = r.MemorySwappiness
+		if r.OOMKillDisable {
+			out.Memory.DisableOOMKiller = &r.OOMKillDisable
+		}
 	}
-	return out
+	var err error
+	if out.BlockIO, err = blockIO(r); err != nil {
+		return nil, err
+	}
+	return out, nil
 }

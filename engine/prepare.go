@@ -64,6 +64,10 @@ func (e *Engine) prepareNetwork(ctx context.Context, t *tracked) error {
 	dir := e.nsDir(rec.ID)
 	ready := t.spare != nil
 	switch {
+	case rec.IDsOf != "" && rec.Spec.NetworkMode != NetworkHost:
+		if err := e.prepareShared(rec); err != nil {
+			return err
+		}
 	case ready:
 		if err := kernel.PinNamespaces(dir, t.spare.user, t.spare.net); err != nil {
 			return err

@@ -114,6 +114,7 @@ func (e *Engine) settle(ctx context.Context, t *tracked) error {
 	if err != nil {
 		return err
 	}
+	e.forwardLog(t)
 	if !e.record(t).State.Live() {
 		if err := e.unmountPlugins(ctx, t); err != nil { // of a start that a crash cut short
 			e.log.Error("taking back the volumes of a container that does not run", "container_id", t.id, "error", err)
@@ -137,7 +138,7 @@ func (e *Engine) lost(t *tracked) {
 	e.ended(context.Background(), t)
 	exit := Exit{Code: 255, Lost: true}
 	e.observe(t, Stopped, synced, func(c *Container) {
-		c.Exit, c.Finished, c.PID = exit, time.Now().UTC(), 0
+		c.Exit, c.Finished, c.PID, c.Health = exit, time.Now().UTC(), 0, c.Health.ended()
 	})
 	e.emit(t, ActionDie, func(ev *Event) { ev.Exit = exit })
 	e.emitMounts(t, ActionUnmount)
@@ -183,6 +184,9 @@ func (e *Engine) adopt(ctx context.Context, t *tracked) error {
 		}
 	}
 	e.watch(t, task)
+	if e.record(t).State == Running {
+		e.watchHealth(t, e.record(t).Health == nil)
+	}
 	return nil
 }
 

@@ -94,6 +94,7 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	rec := e.record(t)
 	e.dropWaiting(t)
 	e.endAccesses(t, 0)
+	e.endForward(t, forwardGrace)
 	t.prepared = false
 	if err := e.purgeProcess(ctx, t); err != nil {
 		return err
@@ -131,6 +132,9 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	close(t.changed)
 	t.changed = make(chan struct{})
 	e.mu.Unlock()
+	if rec.IDsOf != "" {
+		e.emptyTrash(rec.IDsOf) // it may have waited for this one
+	}
 	e.step("remove.done", t.id)
 	return nil
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"strings"
 	"syscall"
 	"time"
 
@@ -29,8 +30,10 @@ type Spec struct {
 
 	// Image is the digest of a manifest or a name known to the image store. If
 	// it is empty, Rootfs is the host directory to use as the read-only lower layer.
-	Image  string `json:",omitempty"`
-	Rootfs string `json:",omitempty"`
+	Image string `json:",omitempty"`
+	// ImageName is what the image is called in logs; Image if empty.
+	ImageName string `json:",omitempty"`
+	Rootfs    string `json:",omitempty"`
 
 	// Entrypoint and Args make the command, in this order. Nil takes the
 	// image's; setting Entrypoint alone drops the image's arguments, as Docker
@@ -63,8 +66,20 @@ type Spec struct {
 	// StopGrace is how long Stop and Restart wait before SIGKILL if their
 	// caller names no time; DefaultStopGrace if zero, for ever if negative.
 	StopGrace time.Duration `json:",omitempty"`
-	// Init asks for a minimal init as process 1 that reaps orphans. ErrUnsupported so far.
+	// Init runs a minimal init as process 1, which passes signals on and reaps orphans, unless the PID namespace
+	// is another's.
 	Init bool `json:",omitempty"`
+	// CDIDevices are devices of the Container Device Interface, as vendor.com/class=name. For OwnerDocker only.
+	CDIDevices []string `json:",omitempty"`
+	// Umask is the first process's and the execs'; nil for 022.
+	Umask *uint32 `json:",omitempty"`
+	// Annotations go to the OCI runtime.
+	Annotations map[string]string `json:",omitempty"`
+
+	Namespaces Namespaces `json:",omitzero"`
+	// CgroupParent is the cgroup below which the container's is made, in every hierarchy; the
+	// engine's if empty. It is made if absent, and never removed.
+	CgroupParent string `json:",omitempty"`
 
 	Resources Resources         `json:",omitzero"`
 	Mounts    []Mount           `json:",omitempty"`
@@ -86,6 +101,9 @@ type Spec struct {
 	Endpoints []network.Endpoint `json:",omitempty"`
 	Ports     []Port             `json:",omitempty"` // with NetworkBridge only
 	DNS       DNS                `json:",omitzero"`
+
+	// Health is how to find out whether the container works; nil for not at all.
+	Health *Healthcheck `json:",omitempty"`
 
 	Log        LogConfig     `json:",omitzero"`
 	AutoRemove bool          `json:",omitempty"`
@@ -112,6 +130,36 @@ const (
 	NetworkHost NetworkMode = "host"
 )
 
+// NamespaceMode is empty for a namespace of the container's own, NamespaceHost, or "container:" and the ID or
+// name of the container whose namespace to share. Create replaces the name by the ID.
+type NamespaceMode string
+
+const (
+	NamespaceHost NamespaceMode = "host"
+	// NamespaceNone, for IPC: a namespace of its own without /dev/shm.
+	NamespaceNone NamespaceMode = "none"
+	// NamespaceShareable, for IPC: another container may share it.
+	NamespaceShareable NamespaceMode = "shareable"
+
+	containerMode = "container:"
+)
+
+// Container is the container whose namespace m shares; ok is false if there is none.
+func (m NamespaceMode) Container() (ref string, ok bool) {
+	return strings.CutPrefix(string(m), containerMode)
+}
+
+// Namespaces are those that can be another's, besides Spec.NetworkMode. For OwnerDocker only.
+//
+// Who shares another container's PID or IPC namespace has its user namespace, too, without which that would be
+// of no use; who has the host's has no user namespace of its own.
+type Namespaces struct {
+	PID    NamespaceMode `json:",omitempty"` // the host's or a container's
+	IPC    NamespaceMode `json:",omitempty"` // any
+	UTS    NamespaceMode `json:",omitempty"` // the host's
+	Cgroup NamespaceMode `json:",omitempty"` // the host's
+}
+
 // Resources are limits, not wishes. Zero is no limit unless said otherwise.
 type Resources struct {
 	MemoryBytes int64 `json:",omitempty"`
@@ -137,12 +185,52 @@ type Resources struct {
 	// system.
 	DiskBytes   int64  `json:",omitempty"`
 	BlkioWeight uint16 `json:",omitempty"` // 10 to 1000
+	// BlkioDevices are limits of single block devices.
+	BlkioDevices []BlkioDevice `json:",omitempty"`
+	// MemorySwappiness is 0 to 100, nil for the host's; OOMKillDisable lets processes wait at the memory
+	// limit. Both work with cgroup v1 only: see Engine.Supports.
+	MemorySwappiness *uint64 `json:",omitempty"`
+	OOMKillDisable   bool    `json:",omitempty"`
+	// CPURealtimePeriod and CPURealtimeRuntime bound real-time processes, on kernels that can (cgroup v1).
+	CPURealtimePeriod  time.Duration `json:",omitempty"`
+	CPURealtimeRuntime time.Duration `json:",omitempty"`
+	// Devices are device nodes of the host's, DeviceRules further rules of the devices cgroup, in
+	// the kernel's words: "c 10:229 rwm".
+	Devices     []Device `json:",omitempty"`
+	DeviceRules []string `json:",omitempty"`
 	// OOMScoreAdj is -1000 to 1000; a host that refuses it is warned about once.
 	OOMScoreAdj int `json:",omitempty"`
 	// ShmBytes is the size of /dev/shm, 64 MiB if zero.
 	ShmBytes int64    `json:",omitempty"`
 	Ulimits  []Ulimit `json:",omitempty"`
 }
+
+// Device is a device node that the container gets, or a directory of them.
+type Device struct {
+	Host string // path on the host
+	// Container is the path in the container, below /dev; Host if empty.
+	Container string `json:",omitempty"`
+	// Access is of r, w and m; all if empty.
+	Access string `json:",omitempty"`
+}
+
+// BlkioDevice is a limit of one block device.
+type BlkioDevice struct {
+	Kind  BlkioKind
+	Path  string // the device's, on the host
+	Value uint64
+}
+
+// BlkioKind says what a BlkioDevice limits.
+type BlkioKind string
+
+const (
+	BlkioDeviceWeight    BlkioKind = "weight" // 10 to 1000
+	BlkioDeviceReadBps   BlkioKind = "read-bps"
+	BlkioDeviceWriteBps  BlkioKind = "write-bps"
+	BlkioDeviceReadIOps  BlkioKind = "read-iops"
+	BlkioDeviceWriteIOps BlkioKind = "write-iops"
+)
 
 // Ulimit is one resource limit of the processes; Name is as setrlimit's
 // constant without RLIMIT_, in lower case: "nofile".
@@ -224,6 +312,11 @@ type Security struct {
 	Seccomp string `json:",omitempty"`
 	// Unmasked leaves /proc and /sys unmasked (--security-opt systempaths=unconfined).
 	Unmasked bool `json:",omitempty"`
+	// MaskedPaths and ReadonlyPaths replace the defaults unless nil.
+	MaskedPaths   []string
+	ReadonlyPaths []string
+	// WritableCgroups mounts the container's cgroup writable.
+	WritableCgroups bool `json:",omitempty"`
 }
 
 // DNS makes /etc/resolv.conf and /etc/hosts.
@@ -237,12 +330,14 @@ type DNS struct {
 
 // LogConfig says what becomes of the output of the first process.
 type LogConfig struct {
-	// Driver is "json-file" (if empty) or "none".
+	// Driver is one of LogDrivers, json-file if empty.
 	Driver string `json:",omitempty"`
 	// MaxBytes rotates a file when it is that long (DefaultLogBytes if zero),
 	// MaxFiles bounds how many are kept (DefaultLogFiles if zero).
 	MaxBytes int64 `json:",omitempty"`
 	MaxFiles int   `json:",omitempty"`
+	// Options are the driver's other ones, with Docker's names.
+	Options map[string]string `json:",omitempty"`
 }
 
 // RestartMode says when the engine starts a container again by itself.

@@ -74,6 +74,8 @@ func (e *Engine) start(ctx context.Context, t *tracked, change func(*Container))
 		return errors.Join(err, task.Delete(ctx), e.unpublish(ctx, t.id))
 	}
 	e.watch(t, task)
+	e.watchHealth(t, true)
+	e.forwardLog(t)
 	e.emitMounts(t, ActionMount)
 	e.emit(t, ActionStart, nil)
 	e.step("start.done", t.id)
@@ -89,6 +91,9 @@ func (e *Engine) launch(ctx context.Context, t *tracked) (err error) {
 	}
 	e.step("start.prepared", t.id)
 	e.endAccesses(t, accessGrace)
+	if err := e.checkForward(ctx, e.record(t)); err != nil {
+		return err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.unmountPlugins(ctx, t))
@@ -158,7 +163,7 @@ func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFi
 	if err != nil {
 		return runtime.Bundle{}, nil, err
 	}
-	spec, held, err := e.ociSpec(rec)
+	spec, held, err := e.ociSpec(ctx, rec)
 	if err != nil {
 		return runtime.Bundle{}, held, err
 	}
@@ -177,7 +182,7 @@ func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFi
 	for _, a := range t.waiting {
 		b.Attach = append(b.Attach, a.client)
 	}
-	if rec.Spec.Log.Driver != "none" {
+	if rec.Spec.Log.Driver != LogNone {
 		b.Log = runtime.Log{
 			Path:     e.logPath(rec.ID),
 			MaxBytes: orDefault(rec.Spec.Log.MaxBytes, DefaultLogBytes),
@@ -187,7 +192,7 @@ func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFi
 	return b, held, nil
 }
 
-func orDefault[T int | int64](v, def T) T {
+func orDefault[T int | int64 | time.Duration](v, def T) T {
 	if v == 0 {
 		return def
 	}

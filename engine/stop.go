@@ -211,6 +211,7 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 	if err := e.move(t, Paused, lazy, nil); err != nil {
 		return err
 	}
+	e.unwatchHealth(t)
 	e.emit(t, ActionPause, nil)
 	return nil
 }
@@ -239,6 +240,7 @@ func (e *Engine) unpause(ctx context.Context, t *tracked) error {
 	if err := e.move(t, Running, lazy, nil); err != nil {
 		return err
 	}
+	e.watchHealth(t, false)
 	e.emit(t, ActionUnpause, nil)
 	return nil
 }

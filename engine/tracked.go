@@ -25,7 +25,9 @@ type tracked struct {
 	prepared bool
 	// traces says that the runtime may have something of it left.
 	traces    bool
-	published []Port // of the start that is under way
+	published []Port     // of the start that is under way
+	monitor   *monitor   // probes its health
+	forward   *forwarder // sends its log
 	// attempt counts restarts by policy, for the backoff.
 	attempt int
 	// size is what the client said its terminal has, for the next start.

@@ -54,7 +54,7 @@ func (e *Engine) emptyTrash(id string) {
 		}
 		e.step("trash.files", id)
 		e.mu.RLock()
-		again := e.containers[id] != nil
+		again := e.containers[id] != nil || e.sharersLocked(id)
 		e.mu.RUnlock()
 		if again {
 			return

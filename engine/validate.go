@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"tags.cncf.io/container-device-interface/pkg/parser"
+
 	"novaagent/engine/errdefs"
 )
 
@@ -75,23 +77,23 @@ func (s *Spec) validate() error {
 		bad("there is no signal %d", s.StopSignal)
 	}
 	errs = append(errs, s.Resources.validate(), validateMounts(s.Mounts), validateVolumes(s.Volumes), s.validateNetwork(), s.validateSecurity(),
-		s.validateRestart(), s.DNS.validate())
-	switch s.Log.Driver {
-	case "", "json-file", "none":
-	default:
-		bad("log driver %s is neither json-file nor none", printable(s.Log.Driver))
+		s.validateRestart(), s.DNS.validate(), s.Health.validate(), s.validateNamespaces(), s.Log.validate())
+	if len(s.CDIDevices) > 0 && s.Owner != OwnerDocker {
+		bad("a container of %s gets no CDI devices", s.Owner)
 	}
-	if s.Log.MaxBytes < 0 || s.Log.MaxFiles < 0 {
-		bad("log limits must not be negative")
+	for _, name := range s.CDIDevices {
+		if _, _, _, err := parser.ParseQualifiedName(name); err != nil {
+			bad("CDI device %s: %v", printable(name), err)
+		}
+	}
+	if s.Umask != nil && *s.Umask > 0o777 {
+		bad("umask %o is more than 777", *s.Umask)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalid)
 	}
 	if _, err := s.groups(); err != nil {
 		return err
-	}
-	if s.Init {
-		return fmt.Errorf("an init process of the engine's is not available yet: %w", errdefs.ErrUnsupported)
 	}
 	return nil
 }
@@ -157,6 +159,7 @@ func (r *Resources) validate() error {
 	if r.ShmBytes < 0 {
 		bad("the size of /dev/shm is negative")
 	}
+	errs = append(errs, r.validateDevices())
 	for _, u := range r.Ulimits {
 		if !slices.Contains(ulimitNames, u.Name) {
 			bad("there is no ulimit %s", printable(u.Name))
@@ -250,6 +253,45 @@ func (s *Spec) validateNetwork() error {
 		return nil
 	}
 	return fmt.Errorf("there is no network mode %s", printable(string(s.NetworkMode)))
+}
+
+func (s *Spec) validateNamespaces() error {
+	n := &s.Namespaces
+	for _, m := range []struct {
+		kind    string
+		mode    NamespaceMode
+		allowed []NamespaceMode
+		join    bool
+	}{
+		{"PID", n.PID, []NamespaceMode{NamespaceHost}, true},
+		{"IPC", n.IPC, []NamespaceMode{NamespaceHost, NamespaceNone, NamespaceShareable}, true},
+		{"UTS", n.UTS, []NamespaceMode{NamespaceHost}, false},
+		{"cgroup", n.Cgroup, []NamespaceMode{NamespaceHost}, false},
+	} {
+		if m.mode == "" {
+			continue
+		}
+		ref, join := m.mode.Container()
+		if !slices.Contains(m.allowed, m.mode) && !(join && m.join && ref != "") {
+			return fmt.Errorf("invalid %s mode: %s", m.kind, printable(string(m.mode)))
+		}
+		if s.Owner != OwnerDocker {
+			return fmt.Errorf("a container of %s must have a %s namespace of its own", s.Owner, m.kind)
+		}
+	}
+	if n.UTS == NamespaceHost && s.Hostname != "" {
+		return errors.New("conflicting options: hostname and the UTS mode")
+	}
+	if s.CgroupParent != "" {
+		if s.Owner != OwnerDocker {
+			return fmt.Errorf("a container of %s cannot choose its cgroup parent", s.Owner)
+		}
+		if strings.ContainsFunc(s.CgroupParent, func(r rune) bool { return r < ' ' }) || path.Clean("/"+s.CgroupParent) == "/" ||
+			slices.Contains(strings.Split(s.CgroupParent, "/"), "..") {
+			return fmt.Errorf("cgroup parent %s is not the path of a cgroup", printable(s.CgroupParent))
+		}
+	}
+	return nil
 }
 
 func (s *Spec) validateSecurity() error {

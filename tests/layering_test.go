@@ -20,7 +20,7 @@ var rows = [][]string{
 	{"nova-agent/conductor"},
 	{"nova-agent/rpc", "nova-agent/objects", "nova-agent/placement", "nova-agent/neutron", "nova-agent/keystone", "imagebridge", "registry", "config"},
 	{"engine"},
-	{"engine/archive", "engine/image", "engine/network", "engine/plugin", "engine/runtime"},
+	{"engine/archive", "engine/image", "engine/logsink", "engine/network", "engine/plugin", "engine/runtime"},
 	{"engine/store", "engine/kernel"},
 	{"engine/kernel/fork"},
 	{"engine/errdefs", "logging"},

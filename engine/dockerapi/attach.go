@@ -23,11 +23,8 @@ func (s *server) containerAttach(r *request) error {
 	if err != nil {
 		return err
 	}
-	switch c.State {
-	case engine.Paused:
-		return fmt.Errorf("container %s is paused, unpause the container before attach: %w", c.ID, errdefs.ErrConflict)
-	case engine.Restarting:
-		return fmt.Errorf("container %s is restarting, wait until the container is running: %w", c.ID, errdefs.ErrConflict)
+	if err := attachable(&c); err != nil {
+		return err
 	}
 	keys, err := parseDetachKeys(r.query.Get("detachKeys"))
 	if err != nil {
@@ -80,6 +77,22 @@ func (s *server) attachLogs(ctx context.Context, r *request, conn *session, id s
 	if !r.boolean("logs", false) {
 		return nil
 	}
+	return s.copyLogs(ctx, id, streams)
+}
+
+// attachable refuses to attach to a container that could not answer.
+func attachable(c *engine.Container) error {
+	switch c.State {
+	case engine.Paused:
+		return fmt.Errorf("container %s is paused, unpause the container before attach: %w", c.ID, errdefs.ErrConflict)
+	case engine.Restarting:
+		return fmt.Errorf("container %s is restarting, wait until the container is running: %w", c.ID, errdefs.ErrConflict)
+	}
+	return nil
+}
+
+// copyLogs writes what was logged so far.
+func (s *server) copyLogs(ctx context.Context, id string, streams engine.Streams) error {
 	return s.engine.Logs(ctx, id, engine.LogsOptions{Stdout: true, Stderr: true, Tail: -1}, func(l engine.LogLine) error {
 		w := streams.Stdout
 		if l.Stream == "stderr" && streams.Stderr != nil {

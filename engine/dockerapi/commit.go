@@ -116,7 +116,7 @@ func (s *server) committed(r *request, c *engine.Container) (out dockerspec.Dock
 	merge(&own, below)
 	merge(asked, &own)
 	out = configOf(asked)
-	out.Shell, out.Healthcheck = base.Shell, base.Healthcheck
+	out.Shell, out.Healthcheck = base.Shell, mergeHealth(mergeHealth(asked.Healthcheck, own.Healthcheck), base.Healthcheck)
 	return out, nil
 }
 

@@ -141,7 +141,7 @@ func (s *server) containerUpdate(r *request) error {
 	if err != nil {
 		return err
 	}
-	if err := refuse(&createRequest{Config: &container.Config{}, HostConfig: &container.HostConfig{Resources: body.Resources}}); err != nil {
+	if err := checkUpdate(&body.Resources); err != nil {
 		return err
 	}
 	var front createRequest
@@ -151,6 +151,10 @@ func (s *server) containerUpdate(r *request) error {
 	merged := front.HostConfig.Resources
 	mergeResources(&merged, &body.Resources)
 	res, err := resourcesOf(&merged)
+	if err != nil {
+		return err
+	}
+	warnings, err := s.moreResources(&merged, &res)
 	if err != nil {
 		return err
 	}
@@ -169,7 +173,26 @@ func (s *server) containerUpdate(r *request) error {
 	if err := s.engine.Update(r.Context(), c.ID, engine.Changes{Resources: res, Restart: policy, Front: document}); err != nil {
 		return err
 	}
-	return r.reply(http.StatusOK, map[string][]string{"Warnings": {}})
+	return r.reply(http.StatusOK, container.UpdateResponse{Warnings: append([]string{}, warnings...)})
+}
+
+// checkUpdate refuses what can be chosen as a container is made only.
+func checkUpdate(r *container.Resources) error {
+	for _, field := range []struct {
+		name string
+		set  bool
+	}{
+		{"BlkioWeightDevice", len(r.BlkioWeightDevice) > 0}, {"BlkioDeviceReadBps", len(r.BlkioDeviceReadBps) > 0},
+		{"BlkioDeviceWriteBps", len(r.BlkioDeviceWriteBps) > 0}, {"BlkioDeviceReadIOps", len(r.BlkioDeviceReadIOps) > 0},
+		{"BlkioDeviceWriteIOps", len(r.BlkioDeviceWriteIOps) > 0}, {"CgroupParent", r.CgroupParent != ""}, {"Devices", len(r.Devices) > 0},
+		{"DeviceCgroupRules", len(r.DeviceCgroupRules) > 0}, {"DeviceRequests", len(r.DeviceRequests) > 0}, {"Ulimits", len(r.Ulimits) > 0},
+		{"MemorySwappiness", r.MemorySwappiness != nil && *r.MemorySwappiness != -1}, {"OomKillDisable", r.OomKillDisable != nil && *r.OomKillDisable},
+	} {
+		if field.set {
+			return fmt.Errorf("%s cannot be changed by an update: %w", field.name, errdefs.ErrInvalid)
+		}
+	}
+	return nil
 }
 
 // mergeResources overwrites what an update names.
@@ -186,6 +209,8 @@ func mergeResources(to, from *container.Resources) {
 	set(&to.CPUPeriod, from.CPUPeriod)
 	set(&to.CPUQuota, from.CPUQuota)
 	set(&to.NanoCPUs, from.NanoCPUs)
+	set(&to.CPURealtimePeriod, from.CPURealtimePeriod)
+	set(&to.CPURealtimeRuntime, from.CPURealtimeRuntime)
 	if from.CpusetCpus != "" {
 		to.CpusetCpus = from.CpusetCpus
 	}

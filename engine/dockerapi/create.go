@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -74,7 +75,7 @@ func (s *server) containerCreate(r *request) error {
 	if err != nil {
 		return err
 	}
-	spec, warnings, err := s.specOf(&body, r.query.Get("name"))
+	spec, warnings, err := s.specOf(r, &body)
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func (s *server) containerCreate(r *request) error {
 }
 
 // specOf translates a request. Everything it does not translate is refused by refuse.
-func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string, error) {
+func (s *server) specOf(r *request, body *createRequest) (engine.Spec, []string, error) {
 	c, h := body.Config, body.HostConfig
 	warnings := []string{}
 	fail := func(err error) (engine.Spec, []string, error) { return engine.Spec{}, nil, err }
@@ -99,11 +100,12 @@ func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string
 		return fail(noImage(c.Image, err))
 	}
 	spec := engine.Spec{
-		Name: strings.TrimPrefix(name, "/"), Owner: engine.OwnerDocker, Image: img.Digest.String(),
+		Name: strings.TrimPrefix(r.query.Get("name"), "/"), Owner: engine.OwnerDocker, Image: img.Digest.String(), ImageName: c.Image,
 		Args: c.Cmd, Env: c.Env, WorkDir: c.WorkingDir, User: c.User, Groups: h.GroupAdd,
 		Hostname: c.Hostname, Domainname: c.Domainname, Labels: c.Labels,
 		TTY: c.Tty, OpenStdin: c.OpenStdin, StdinOnce: c.StdinOnce,
-		Sysctls: h.Sysctls, AutoRemove: h.AutoRemove,
+		Sysctls: h.Sysctls, AutoRemove: h.AutoRemove, Init: h.Init != nil && *h.Init, Umask: h.Umask,
+		Annotations: h.Annotations, CgroupParent: h.CgroupParent,
 		Volumes: anonymousVolumes(c), ImageVolumes: true, VolumesFrom: h.VolumesFrom,
 	}
 	if len(c.Entrypoint) == 1 && c.Entrypoint[0] == "" {
@@ -128,12 +130,23 @@ func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string
 	if spec.Ports, err = portsOf(body, img.Config.Config.ExposedPorts, spec.NetworkMode); err != nil {
 		return fail(err)
 	}
-	if spec.NetworkMode == engine.NetworkHost && spec.Hostname == "" {
+	if spec.NetworkMode == engine.NetworkHost && spec.Hostname == "" && !h.UTSMode.IsHost() {
 		if spec.Hostname, err = os.Hostname(); err != nil {
 			return fail(err)
 		}
 	}
 	if spec.Resources, err = resourcesOf(&h.Resources); err != nil {
+		return fail(err)
+	}
+	more, err := s.moreResources(&h.Resources, &spec.Resources)
+	if err != nil {
+		return fail(err)
+	}
+	warnings = append(append(warnings, more...), privilegedWarnings(h)...)
+	if spec.CDIDevices, err = cdiOf(h.DeviceRequests); err != nil {
+		return fail(err)
+	}
+	if spec.Namespaces, err = namespacesOf(h); err != nil {
 		return fail(err)
 	}
 	spec.Resources.OOMScoreAdj, spec.Resources.ShmBytes = h.OomScoreAdj, h.ShmSize
@@ -153,10 +166,19 @@ func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string
 		spec.DNS.Nameservers = append(spec.DNS.Nameservers, addr.String())
 	}
 	spec.DNS.Search, spec.DNS.Options, spec.DNS.Hosts = h.DNSSearch, h.DNSOptions, h.ExtraHosts
+	h.LogConfig.Type = cmp.Or(h.LogConfig.Type, engine.LogJSONFile) // inspect shows what it is
 	if spec.Log, err = logOf(h.LogConfig); err != nil {
 		return fail(err)
 	}
 	spec.Restart = restartOf(h.RestartPolicy)
+	imageConfig, err := s.imageConfig(r, img.Digest)
+	if err != nil {
+		return fail(err)
+	}
+	c.Healthcheck = mergeHealth(c.Healthcheck, imageConfig.Healthcheck) // inspect shows what it is
+	if spec.Health, err = healthOf(c.Healthcheck, imageConfig); err != nil {
+		return fail(err)
+	}
 	if spec.Front, err = json.Marshal(body); err != nil {
 		return fail(err)
 	}
@@ -404,64 +426,6 @@ func tmpfsFlag(m *engine.Mount, flag string) bool {
 		return false
 	}
 	return true
-}
-
-func securityOf(h *container.HostConfig) (engine.Security, error) {
-	s := engine.Security{
-		Privileged: h.Privileged, HostUserns: h.UsernsMode.IsHost(), CapAdd: h.CapAdd, CapDrop: h.CapDrop, ReadonlyRootfs: h.ReadonlyRootfs,
-		// Only `--security-opt systempaths=unconfined` sends lists that are empty and not null.
-		Unmasked: h.MaskedPaths != nil && len(h.MaskedPaths) == 0 && h.ReadonlyPaths != nil && len(h.ReadonlyPaths) == 0,
-	}
-	for _, option := range h.SecurityOpt {
-		name, value, ok := strings.Cut(option, "=")
-		if !ok {
-			name, value, _ = strings.Cut(option, ":")
-		}
-		switch {
-		case name == "no-new-privileges":
-			on, err := strconv.ParseBool(value)
-			if value == "" {
-				on, err = true, nil
-			}
-			if err != nil {
-				return s, fmt.Errorf("HostConfig.SecurityOpt: invalid --security-opt %q: %w", option, errdefs.ErrInvalid)
-			}
-			s.NoNewPrivileges = on
-		case name == "seccomp" && value == "builtin":
-		case name == "seccomp":
-			s.Seccomp = value
-		case name == "apparmor" && value == "unconfined", name == "label" && value == "disable":
-		default:
-			return s, fmt.Errorf("HostConfig.SecurityOpt: %q is not available: %w", option, errdefs.ErrUnsupported)
-		}
-	}
-	return s, nil
-}
-
-func logOf(l container.LogConfig) (engine.LogConfig, error) {
-	out := engine.LogConfig{Driver: l.Type}
-	switch l.Type {
-	case "", "json-file", "none":
-	default:
-		return out, fmt.Errorf("HostConfig.LogConfig: driver %q is not available: use json-file or none: %w", l.Type, errdefs.ErrUnsupported)
-	}
-	for name, value := range l.Config {
-		var err error
-		switch {
-		case l.Type == "none":
-			err = fmt.Errorf("the driver none has no options")
-		case name == "max-size":
-			out.MaxBytes, err = units.FromHumanSize(value)
-		case name == "max-file":
-			out.MaxFiles, err = strconv.Atoi(value)
-		default:
-			return out, fmt.Errorf("HostConfig.LogConfig: option %q is not available: %w", name, errdefs.ErrUnsupported)
-		}
-		if err != nil || out.MaxFiles < 0 || out.MaxBytes < 0 {
-			return out, fmt.Errorf("HostConfig.LogConfig: %s=%s: %v: %w", name, value, err, errdefs.ErrInvalid)
-		}
-	}
-	return out, nil
 }
 
 func restartOf(p container.RestartPolicy) engine.RestartPolicy {

@@ -92,7 +92,10 @@ var containerOperations = map[string]operation{
 		summary: "Connect to the streams of a container's first process; the connection becomes a stream.",
 		params:  attachParams, status: http.StatusOK, answer: streamMedia, also: []int{http.StatusSwitchingProtocols}, errors: []int{conflict},
 	},
-	"GET /containers/{id}/attach/ws": notAvailable("Attach by websocket.", unsupported),
+	"GET /containers/{id}/attach/ws": {
+		summary: "The same by websocket: raw streams in messages.",
+		params:  attachParams, status: http.StatusSwitchingProtocols, errors: []int{conflict},
+	},
 	"POST /containers/{id}/wait": {
 		summary: "Wait for a container; the header of the answer comes at once.",
 		params:  []param{word("condition", "not-running, next-exit or removed.").from(30)},

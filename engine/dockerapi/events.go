@@ -89,12 +89,22 @@ func wanted(f filters, ev engine.Event) bool {
 		f.any("volume", func(v string) bool { return v == ev.Volume }) &&
 		(ev.Volume == "" || len(f["container"]) == 0) &&
 		f.any("scope", func(v string) bool { return v == "local" }) &&
-		f.any("event", func(v string) bool { return v == string(ev.Action) }) &&
+		f.any("event", func(v string) bool {
+			return v == string(ev.Action) || v == actionText(ev) || strings.HasPrefix(actionText(ev), v+":")
+		}) &&
 		f.any("container", func(v string) bool {
 			return v == ev.Name || len(v) > 0 && strings.HasPrefix(ev.ID, v)
 		}) &&
 		f.any("image", func(v string) bool { return v == ev.Image }) &&
 		f.labels(ev.Labels)
+}
+
+// actionText is the action as events tell it.
+func actionText(ev engine.Event) string {
+	if ev.Action == engine.ActionExecCreate || ev.Action == engine.ActionExecStart {
+		return fmt.Sprintf("%s: %s", ev.Action, ev.Command)
+	}
+	return string(ev.Action)
 }
 
 func messageOfEvent(ev engine.Event) eventMessage {
@@ -105,7 +115,7 @@ func messageOfEvent(ev engine.Event) eventMessage {
 	for k, v := range ev.Labels {
 		attributes[k] = v
 	}
-	action := string(ev.Action)
+	action := actionText(ev)
 	switch ev.Action {
 	case engine.ActionDie:
 		attributes["exitCode"] = strconv.Itoa(ev.Exit.Code)
@@ -118,8 +128,6 @@ func messageOfEvent(ev engine.Event) eventMessage {
 		attributes["execID"] = ev.ExecID
 		if ev.Action == engine.ActionExecDie {
 			attributes["exitCode"] = strconv.Itoa(ev.Exit.Code)
-		} else {
-			action = fmt.Sprintf("%s: %s", action, ev.Command)
 		}
 	}
 	return eventMessage{

@@ -53,11 +53,11 @@ func (s *server) info(r *request) error {
 		Swarm:           swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		SecurityOptions: []string{"name=seccomp,profile=builtin", "name=userns", "name=cgroupns"},
 		Plugins: system.PluginsInfo{
-			Log: []string{"json-file", "none"}, Network: []string{"bridge", "host", "null"}, Volume: append([]string{volumeDriver}, s.volumePlugins(r.Context())...),
+			Log: engine.LogDrivers(), Network: []string{"bridge", "host", "null"}, Volume: append([]string{volumeDriver}, s.volumePlugins(r.Context())...),
 			Authorization: s.opts.Authorization,
 		},
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
-		CDISpecDirs:     []string{},
+		CDISpecDirs:     s.engine.CDISpecDirs(),
 		Warnings:        warnings(have, swap, forwards),
 	}, RegistryConfig: registryConfig{ServiceConfig: s.registryConfig()}}
 	if r.version < 25 {

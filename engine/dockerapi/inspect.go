@@ -110,7 +110,7 @@ func (s *server) containerInspect(r *request) error {
 	}
 	config := s.configOf(&c, asked)
 	answer.Config = &inspectConfig{Config: config, OnBuild: config.OnBuild, MacAddress: asked.MacAddress}
-	if c.Spec.Log.Driver != "none" {
+	if c.Spec.Log.Driver == "" || c.Spec.Log.Driver == engine.LogJSONFile {
 		answer.LogPath = s.engine.LogPath(c.ID)
 	}
 	if ids := s.engine.ExecIDs(c.ID); len(ids) > 0 {
@@ -181,7 +181,7 @@ func inspectState(c *engine.Container) *container.State {
 		Status: stateOf(c), Running: c.State.Live(), Paused: c.State == engine.Paused,
 		Restarting: c.State == engine.Restarting, OOMKilled: c.Exit.OOMKilled,
 		Dead: stateOf(c) == container.StateDead, Pid: c.PID, ExitCode: c.Exit.Code, Error: c.Error,
-		StartedAt: at(c.Started), FinishedAt: at(c.Finished),
+		StartedAt: at(c.Started), FinishedAt: at(c.Finished), Health: inspectHealth(c),
 	}
 }
 
@@ -321,6 +321,11 @@ func (s *server) containerList(r *request) error {
 			return fmt.Errorf("invalid filter 'status=%s': %w", v, errdefs.ErrInvalid)
 		}
 	}
+	for _, v := range f["health"] {
+		if err := container.ValidateHealthStatus(container.HealthStatus(v)); err != nil {
+			return fmt.Errorf("invalid filter 'health=%s': %w", v, errdefs.ErrInvalid)
+		}
+	}
 	all := r.boolean("all", false) || limit > 0 || len(f["status"]) > 0 || len(f["exited"]) > 0
 	list := s.engine.List()
 	if list, err = s.bounded(list, f); err != nil {
@@ -390,7 +395,7 @@ func (s *server) fits(c *engine.Container, f filters) bool {
 			_, ok := networksOf(c)[v]
 			return ok || v == networkIDs[string(c.Spec.NetworkMode)]
 		}) &&
-		f.any("health", func(v string) bool { return v == string(container.NoHealthcheck) }) &&
+		f.any("health", func(v string) bool { return v == string(healthStatus(c)) }) &&
 		f.any("isolation", func(v string) bool { return v == "default" }) &&
 		f.any("is-task", func(v string) bool { return v == "false" }) &&
 		f.any("volume", func(v string) bool {
@@ -441,7 +446,7 @@ func statusText(c *engine.Container, now time.Time) string {
 	case container.StateCreated:
 		return "Created"
 	case container.StateRunning:
-		return "Up " + since(c.Started)
+		return "Up " + since(c.Started) + healthText(c)
 	case container.StatePaused:
 		return "Up " + since(c.Started) + " (Paused)"
 	case container.StateRestarting:

@@ -98,6 +98,12 @@ func instruct(c *container.Config, line string) error {
 		c.WorkingDir = path.Clean(rest)
 	case "STOPSIGNAL":
 		c.StopSignal = rest
+	case "HEALTHCHECK":
+		check, err := healthcheck(rest)
+		if err != nil {
+			return bad(err.Error())
+		}
+		c.Healthcheck = check
 	case "ONBUILD":
 		trigger, _, _ := strings.Cut(strings.ToUpper(rest), " ")
 		switch trigger {

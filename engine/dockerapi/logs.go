@@ -1,12 +1,20 @@
 package dockerapi
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 
+	"github.com/docker/go-units"
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/api/types"
+	"github.com/moby/moby/api/types/container"
 
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
@@ -39,7 +47,7 @@ func (s *server) containerLogs(r *request) error {
 	if err != nil {
 		return err
 	}
-	if c.Spec.Log.Driver == "none" {
+	if c.Spec.Log.Driver == engine.LogNone {
 		return fmt.Errorf("configured logging driver does not support reading: %w", errdefs.ErrUnsupported)
 	}
 	timestamps, details := r.boolean("timestamps", false), r.boolean("details", false)
@@ -53,6 +61,7 @@ func (s *server) containerLogs(r *request) error {
 	if err := control.Flush(); err != nil {
 		return nil
 	}
+	attributes := attributeText(c.LogAttributes())
 	var line []byte
 	err = s.engine.Logs(r.Context(), c.ID, o, func(l engine.LogLine) error {
 		line = line[:0]
@@ -61,7 +70,7 @@ func (s *server) containerLogs(r *request) error {
 			line = append(line, ' ')
 		}
 		if details {
-			line = append(line, ' ') // after attributes, of which there are none
+			line = append(append(line, attributes...), ' ')
 		}
 		line = append(line, l.Text...)
 		stream := stdcopy.Stdout
@@ -83,4 +92,70 @@ func (s *server) containerLogs(r *request) error {
 		s.log.WarnContext(r.Context(), "logs broke off", "container_id", c.ID, "error", err)
 	}
 	return nil
+}
+
+// attributeText is what --details shows before each line.
+func attributeText(attributes map[string]string) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(attributes)) {
+		out = append(out, url.QueryEscape(name)+"="+url.QueryEscape(attributes[name]))
+	}
+	return strings.Join(out, ",")
+}
+
+// Docker's limits of the driver local (daemon/logger/local).
+const (
+	localBytes = 20 << 20
+	localFiles = 5
+)
+
+// logOf translates the log's driver and options.
+func logOf(l container.LogConfig) (engine.LogConfig, error) {
+	out := engine.LogConfig{Driver: l.Type, Options: map[string]string{}}
+	if l.Type == engine.LogLocal {
+		out.MaxBytes, out.MaxFiles = localBytes, localFiles
+	}
+	for name, value := range l.Config {
+		bad := func(err error) (engine.LogConfig, error) {
+			return out, fmt.Errorf("HostConfig.LogConfig: %s=%s: %v: %w", name, value, err, errdefs.ErrInvalid)
+		}
+		var err error
+		switch name {
+		case "max-size", "cache-max-size":
+			if value == "-1" { // no limit
+				out.MaxBytes = 1 << 62
+				break
+			}
+			if out.MaxBytes, err = units.RAMInBytes(value); err == nil && out.MaxBytes <= 0 {
+				err = errors.New("must be positive")
+			}
+		case "max-file", "cache-max-file":
+			if out.MaxFiles, err = strconv.Atoi(value); err == nil && out.MaxFiles < 1 {
+				err = errors.New("max-file cannot be less than 1")
+			}
+		case "compress", "cache-compress":
+			var on bool
+			if on, err = strconv.ParseBool(value); err == nil && on {
+				return out, fmt.Errorf("HostConfig.LogConfig: %s=true: compressed logs are not available: %w", name, errdefs.ErrUnsupported)
+			}
+		case "cache-disabled":
+			var on bool
+			if on, err = strconv.ParseBool(value); err == nil && on {
+				return out, fmt.Errorf("HostConfig.LogConfig: %s=true: logs are always sent from the cache: %w", name, errdefs.ErrUnsupported)
+			}
+		default:
+			out.Options[name] = value
+			continue
+		}
+		if err != nil {
+			return bad(err)
+		}
+		if ofCache, forwarded := strings.HasPrefix(name, "cache-"), l.Type == "syslog" || l.Type == "journald"; l.Type == engine.LogNone || ofCache != forwarded {
+			return out, fmt.Errorf("unknown log opt '%s' for %s log driver: %w", name, cmp.Or(l.Type, engine.LogJSONFile), errdefs.ErrInvalid)
+		}
+	}
+	if len(out.Options) == 0 {
+		out.Options = nil
+	}
+	return out, nil
 }

@@ -43,6 +43,7 @@ var routes = []route{
 	{http.MethodPost, "/containers/{id}/pause", (*server).containerPause, pause},
 	{http.MethodPost, "/containers/{id}/unpause", (*server).containerUnpause, unpause},
 	{http.MethodPost, "/containers/{id}/attach", (*server).containerAttach, none},
+	{http.MethodGet, "/containers/{id}/attach/ws", (*server).containerAttachWS, none},
 	{http.MethodPost, "/containers/{id}/wait", (*server).containerWait, none},
 	{http.MethodDelete, "/containers/{id}", (*server).containerRemove, remove},
 	{http.MethodGet, "/containers/{id}/changes", (*server).containerChanges, none},
@@ -87,7 +88,6 @@ var routes = []route{
 	// Docker has these; here they come later. They answer 501 with the reason.
 	{http.MethodPost, "/build", later("building images is not available yet: load one with `docker load`"), none},
 	{http.MethodPost, "/session", later("building images is not available yet: load one with `docker load`"), none},
-	{http.MethodGet, "/containers/{id}/attach/ws", later("attaching by websocket is not available: use POST /containers/{id}/attach"), none},
 	{http.MethodPost, "/networks/create", later("user-defined networks are not available yet: use `--network none` or `--network host`"), none},
 	{http.MethodPost, "/networks/prune", later("user-defined networks are not available yet"), none},
 	{http.MethodPost, "/networks/{id}/connect", later("user-defined networks are not available yet"), none},

@@ -58,9 +58,10 @@ func serve(t testing.TB, root, socket string) *api {
 	cgroup := "/nova-agent-test-api" + strings.NewReplacer("/", "-", ".", "-").Replace(root)
 	enginetest.Leaks(t, root, cgroup)
 	e, err := engine.Open(context.Background(), engine.Options{
-		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t),
-		Plugins: plugin.Finder{Sockets: []string{filepath.Join(filepath.Dir(socket), "plugins")}, Specs: []string{filepath.Join(filepath.Dir(socket), "specs")}},
-		Logger:  slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t), JournalSocket: journalSocket(socket),
+		CDISpecDirs: []string{filepath.Join(filepath.Dir(socket), "cdi")},
+		Plugins:     plugin.Finder{Sockets: []string{filepath.Join(filepath.Dir(socket), "plugins")}, Specs: []string{filepath.Join(filepath.Dir(socket), "specs")}},
+		Logger:      slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +116,8 @@ func TestDockerCLI(t *testing.T) {
 	need.Command(t, "docker")
 	testscript.Run(t, scripts("", func(env *testscript.Env) (*peer.Daemon, error) {
 		a := serve(env.T().(testing.TB), filepath.Join(env.WorkDir, ".engine"), filepath.Join(env.WorkDir, ".docker.sock"))
-		env.Values["engine"] = a.engine
+		env.Values["engine"], env.Values["api"] = a.engine, a
+		env.Values["root"] = filepath.Join(env.WorkDir, ".engine")
 		env.Defer(func() {
 			if err := a.close(); err != nil {
 				env.T().(testing.TB).Error(err)
@@ -155,6 +157,7 @@ func scripts(docker string, start func(*testscript.Env) (*peer.Daemon, error)) t
 				env.Setenv("ONHOST", fmt.Sprintf("nsenter -n -t %d", d.PID))
 			}
 			env.Values["daemon"] = d
+			env.Values["seen"], env.Values["receivers"] = &seen{}, map[string]*receiver{}
 			env.Values["t"] = env.T()
 			// Archives of busybox, of another image, and of one without a name.
 			for name, data := range map[string][]byte{
@@ -168,7 +171,7 @@ func scripts(docker string, start func(*testscript.Env) (*peer.Daemon, error)) t
 			}
 			return nil
 		},
-		Cmds: withRegistry(map[string]func(ts *testscript.TestScript, neg bool, args []string){
+		Cmds: withRegistry(withFieldCommands(map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			// instance UUID COMMAND...: runs a container of Nova's.
 			"instance": func(ts *testscript.TestScript, neg bool, args []string) {
 				_, err := ts.Value("engine").(*engine.Engine).Run(context.Background(), engine.Spec{
@@ -192,7 +195,7 @@ func scripts(docker string, start func(*testscript.Env) (*peer.Daemon, error)) t
 				defer cancel()
 				ts.Check(await(ctx, ts.Value("daemon").(*peer.Daemon), args[0], args[1]))
 			},
-		}),
+		})),
 	}
 }
 

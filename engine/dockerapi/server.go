@@ -58,6 +58,8 @@ type server struct {
 	opts     Options
 	log      *slog.Logger
 	table    []compiled
+	// imageConfigs are of images that containers were made of, by digest.
+	imageConfigs sync.Map
 	// documents are those of GET /openapi.json, made when they are asked for.
 	documents [maxVersion + 1]func() ([]byte, error)
 }
@@ -237,7 +239,7 @@ func (r *request) parseVersion() (string, error) {
 // checkBrowser refuses what a web page makes a browser send: no client of this API
 // has an origin, and on a TCP port only loopback names are ours (DNS rebinding).
 func checkBrowser(r *http.Request) error {
-	if r.Header.Get("Origin") != "" {
+	if r.Header.Get("Origin") != "" && !sameOrigin(r) {
 		return fmt.Errorf("requests of web pages are refused: %w", errForbidden)
 	}
 	if r.TLS != nil {

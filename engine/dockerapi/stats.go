@@ -69,7 +69,7 @@ func (s *server) sample(r *request, c *engine.Container) (*container.StatsRespon
 	out.Read = stats.At
 	out.CPUStats = container.CPUStats{
 		CPUUsage: container.CPUUsage{
-			TotalUsage: stats.CPUNanos, UsageInUsermode: stats.CPUUserNanos, UsageInKernelmode: stats.CPUSystemNanos,
+			TotalUsage: stats.CPUNanos, PercpuUsage: stats.CPUNanosEach, UsageInUsermode: stats.CPUUserNanos, UsageInKernelmode: stats.CPUSystemNanos,
 		},
 		SystemUsage: systemCPU(), OnlineCPUs: uint32(runtime.NumCPU()),
 		ThrottlingData: container.ThrottlingData{
@@ -83,9 +83,15 @@ func (s *server) sample(r *request, c *engine.Container) (*container.StatsRespon
 	// Clients subtract the one of these that they know from the usage.
 	out.MemoryStats = container.MemoryStats{
 		Usage: stats.MemoryBytes, MaxUsage: stats.MemoryMaxBytes, Limit: limit, Failcnt: stats.MemoryFailures,
-		Stats: map[string]uint64{
-			"inactive_file": stats.MemoryInactiveFileBytes, "total_inactive_file": stats.MemoryInactiveFileBytes, "swap": stats.SwapBytes,
-		},
+		Stats: map[string]uint64{},
+	}
+	for name, v := range stats.Memory {
+		out.MemoryStats.Stats[name] = v
+	}
+	for name, v := range map[string]uint64{
+		"inactive_file": stats.MemoryInactiveFileBytes, "total_inactive_file": stats.MemoryInactiveFileBytes, "swap": stats.SwapBytes,
+	} {
+		out.MemoryStats.Stats[name] = v
 	}
 	out.PidsStats = container.PidsStats{Current: stats.Pids, Limit: stats.PidsLimit}
 	for _, b := range stats.Block {

@@ -37,6 +37,16 @@ func SignalProcess(pidfd *os.File, sig syscall.Signal) error {
 	}
 }
 
+// KillGroup sends SIGKILL to the process group that the process of pidfd leads, before Linux 6.9 to that
+// process alone. It is errdefs.ErrNotFound if that has ended.
+func KillGroup(pidfd *os.File) error {
+	err := unix.PidfdSendSignal(int(pidfd.Fd()), unix.SIGKILL, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
+	if err == nil {
+		return nil
+	}
+	return SignalProcess(pidfd, syscall.SIGKILL)
+}
+
 // ProcessAlive tells whether the process of a pidfd has not ended yet.
 func ProcessAlive(pidfd *os.File) bool {
 	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}

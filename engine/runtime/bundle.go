@@ -95,6 +95,8 @@ type ExecSpec struct {
 	// Privileged gives the process all capabilities of the container's user namespace
 	// and no seccomp filter.
 	Privileged bool
+	// Bound ends the process, and its process group, when the Runtime that started it does, or lets go of it.
+	Bound bool
 }
 
 // Exit tells how a process ended.
@@ -134,7 +136,11 @@ type Stats struct {
 	Pids                    uint64
 	PidsLimit               uint64
 	OOMKills                uint64
-	Block                   []BlockStats
+	// CPUNanosEach is CPUNanos by processor, with cgroup v1 only.
+	CPUNanosEach []uint64
+	// Memory has the values of the kernel's memory.stat.
+	Memory map[string]uint64
+	Block  []BlockStats
 }
 
 // BlockStats are the counters of one block device.

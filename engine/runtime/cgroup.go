@@ -32,11 +32,11 @@ type cgroup struct {
 	Unified string `json:",omitempty"`
 }
 
-// newCgroup names a container's cgroup; it makes nothing.
-func (h *hierarchies) newCgroup(id string, r *specs.LinuxResources, deviceRules bool) *cgroup {
+// newCgroup names a container's cgroup, whose path is the same in every hierarchy; it makes nothing.
+func (h *hierarchies) newCgroup(path string, r *specs.LinuxResources, deviceRules bool) *cgroup {
 	c := &cgroup{h: h, V1: map[string]string{}}
 	if h.unified != "" {
-		c.Unified = filepath.Join(h.unified, h.parent, id)
+		c.Unified = filepath.Join(h.unified, path)
 	}
 	for name, mount := range h.v1 {
 		used := true
@@ -51,7 +51,7 @@ func (h *hierarchies) newCgroup(id string, r *specs.LinuxResources, deviceRules 
 			used = r != nil && len(r.HugepageLimits) > 0
 		}
 		if used {
-			c.V1[name] = filepath.Join(mount, h.parent, id)
+			c.V1[name] = filepath.Join(mount, path)
 		}
 	}
 	return c

@@ -90,7 +90,22 @@ func (m *mounter) mount(mount specs.Mount, cg *cgroup) error {
 		}
 	case "cgroup", "cgroup2":
 		return m.cgroupMount(dest, o, cg)
+	case MountDetached:
+		f, err := kernel.OpenPath(mount.Source)
+		if err != nil {
+			return fmt.Errorf("mount %s: %v: %w", dest, err, errdefs.ErrInvalid)
+		}
+		ref = m.fd(f)
 	case "tmpfs", "mqueue", "devpts", "ramfs":
+		if dest == "/dev" && mount.Type == "tmpfs" && len(m.spec.Linux.Devices) > 0 {
+			f, err := m.devTmpfs(o)
+			if err != nil {
+				return err
+			}
+			ref = m.fd(f)
+			m.dev = ref
+			break
+		}
 		if dest == "/dev" && slices.Equal(mount.Options, devOptions) {
 			if ref, err = m.standardDev(o); err == nil {
 				break
@@ -251,7 +266,11 @@ func (m *mounter) cgroupMount(dest string, o mountOptions, cg *cgroup) error {
 		return m.fd(f), nil
 	}
 	if cg.h.pure() {
-		ref, err := clone(cg.Unified)
+		dir := cg.Unified
+		if !m.ns.has[specs.CgroupNamespace] {
+			dir = cg.h.unified // as runc: its processes see their place in it
+		}
+		ref, err := clone(dir)
 		if err != nil {
 			return err
 		}
@@ -320,27 +339,58 @@ func (m *mounter) standardDev(o mountOptions) (kernel.Ref, error) {
 	return m.dev, nil
 }
 
+// standardDevices are those of every container.
+var standardDevices = []specs.LinuxDevice{
+	{Path: "/dev/null", Type: "c", Major: 1, Minor: 3}, {Path: "/dev/zero", Type: "c", Major: 1, Minor: 5},
+	{Path: "/dev/full", Type: "c", Major: 1, Minor: 7}, {Path: "/dev/random", Type: "c", Major: 1, Minor: 8},
+	{Path: "/dev/urandom", Type: "c", Major: 1, Minor: 9}, {Path: "/dev/tty", Type: "c", Major: 5, Minor: 0},
+}
+
+// devTmpfs is a /dev with the devices that the specification names.
+func (m *mounter) devTmpfs(o mountOptions) (*os.File, error) {
+	var nodes []kernel.DeviceNode
+	for _, d := range m.spec.Linux.Devices {
+		name, below := strings.CutPrefix(path.Clean(d.Path), "/dev/")
+		if !below || d.Type != "c" && d.Type != "b" && d.Type != "u" || d.Major < 0 || d.Minor < 0 {
+			return nil, fmt.Errorf("device %s of type %q, %d:%d: %w", d.Path, d.Type, d.Major, d.Minor, errdefs.ErrInvalid)
+		}
+		n := kernel.DeviceNode{Path: name, Kind: 'c', Major: uint32(d.Major), Minor: uint32(d.Minor), Mode: 0o666}
+		if d.Type == "b" {
+			n.Kind = 'b'
+		}
+		if d.FileMode != nil {
+			n.Mode = *d.FileMode
+		}
+		n.UID, n.GID = m.owner(m.spec.Linux.UIDMappings, d.UID), m.owner(m.spec.Linux.GIDMappings, d.GID)
+		nodes = append(nodes, n)
+	}
+	return kernel.MountDevices(o.data, o.set, m.owner(m.spec.Linux.UIDMappings, nil), nodes)
+}
+
+// owner is the host's number of an id of the container; an id that it has not is root.
+func (m *mounter) owner(maps []specs.LinuxIDMapping, id *uint32) uint32 {
+	var number uint32
+	if id != nil {
+		number = *id
+	}
+	if m.ns.user == nil {
+		return number
+	}
+	host, ok := hostID(maps, number)
+	if !ok {
+		host, _ = hostID(maps, 0)
+	}
+	return host
+}
+
 // devices fills /dev: bind mounts of the host's nodes, since a user namespace can make none, and links.
 func (m *mounter) devices() error {
-	list := []specs.LinuxDevice{
-		{Path: "/dev/null", Type: "c", Major: 1, Minor: 3}, {Path: "/dev/zero", Type: "c", Major: 1, Minor: 5},
-		{Path: "/dev/full", Type: "c", Major: 1, Minor: 7}, {Path: "/dev/random", Type: "c", Major: 1, Minor: 8},
-		{Path: "/dev/urandom", Type: "c", Major: 1, Minor: 9}, {Path: "/dev/tty", Type: "c", Major: 5, Minor: 0},
-	}
-	standard := len(list)
-	for _, d := range m.spec.Linux.Devices {
-		if !slices.ContainsFunc(list[:standard], func(s specs.LinuxDevice) bool { return s.Path == path.Clean(d.Path) }) {
-			list = append(list, d)
-		}
-	}
+	list := standardDevices
 	if m.dev != (kernel.Ref{}) {
 		m.devNull, _ = m.b.OpenIn(m.dev, "null", kernel.OPath, kernel.NoLinks)
-		list = list[standard:]
+		list = nil
 	}
 	for _, d := range list {
-		if d.Type == "p" {
-			return fmt.Errorf("device %s: a FIFO: %w", d.Path, errdefs.ErrUnsupported)
-		}
 		f, err := openDevice(d)
 		if err != nil {
 			return err

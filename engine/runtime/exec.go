@@ -78,6 +78,9 @@ func (t *Task) exec(ctx context.Context, s ExecSpec, streams Streams) (*Exec, er
 		return nil, err
 	}
 	header.ID = s.ID
+	if s.Bound {
+		header.Flags |= wire.Bound
+	}
 	program, programFDs := l.b.Program()
 	var fds []int
 	for _, f := range shimFiles {
@@ -255,6 +258,19 @@ func (e *Exec) Signal(ctx context.Context, sig syscall.Signal) error {
 	}
 	if err := kernel.SignalProcess(e.pidfd, sig); err != nil {
 		return fmt.Errorf("exec %s: %w", e.id, err)
+	}
+	return nil
+}
+
+// Kill ends the process and its process group.
+func (e *Exec) Kill() error {
+	select {
+	case <-e.done:
+		return nil
+	default:
+	}
+	if err := kernel.KillGroup(e.pidfd); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return fmt.Errorf("exec %s: kill: %w", e.id, err)
 	}
 	return nil
 }

@@ -69,6 +69,13 @@ func findHierarchies(parent string) (*hierarchies, error) {
 	return h, h.makeParent()
 }
 
+// below is h with another parent.
+func (h *hierarchies) below(parent string) *hierarchies {
+	other := *h
+	other.parent = parent
+	return &other
+}
+
 // pure tells whether all controllers are v2's.
 func (h *hierarchies) pure() bool { return len(h.v1) == 0 }
 

@@ -107,10 +107,10 @@ func deviceRule(d specs.LinuxDeviceCgroup) (*config.Rule, error) {
 	return rule, nil
 }
 
-// defaultDeviceRules let a container without a user namespace use, and make, the
+// DefaultDeviceRules let a container without a user namespace use, and make, the
 // devices of the OCI specification's default list, and no others. In a user namespace
 // the kernel lets nobody open a device that the container has made.
-func defaultDeviceRules() []specs.LinuxDeviceCgroup {
+func DefaultDeviceRules() []specs.LinuxDeviceCgroup {
 	rule := func(kind string, major, minor int64, access string) specs.LinuxDeviceCgroup {
 		r := specs.LinuxDeviceCgroup{Allow: true, Type: kind, Access: access}
 		if major >= 0 {

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -160,8 +161,25 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 	if !errors.Is(err, errdefs.ErrNotFound) {
 		return err
 	}
+	if err := r.removeForeign(ctx, id); err != nil {
+		return fmt.Errorf("container %s: remove: %w", id, err)
+	}
 	return r.removeTraces(ctx, id, r.cg.everywhere(id))
 }
+
+// removeForeign removes the cgroup of a container that did not come to be, if it is elsewhere than ours.
+func (r *Runtime) removeForeign(ctx context.Context, id string) error {
+	var rec record
+	b, err := os.ReadFile(filepath.Join(r.taskDir(id), "task.json"))
+	if err != nil || json.Unmarshal(b, &rec) != nil || rec.Cgroup == nil || rec.BootID != r.bootID {
+		return nil
+	}
+	rec.Cgroup.h = r.cg
+	return rec.Cgroup.remove(ctx)
+}
+
+// InitProgram is the path of a program that, called as docker-init, is a minimal process 1.
+func (r *Runtime) InitProgram() string { return r.shims.path }
 
 // removeTraces removes what a container leaves in the file systems.
 func (r *Runtime) removeTraces(ctx context.Context, id string, cg *cgroup) error {

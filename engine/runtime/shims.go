@@ -38,6 +38,7 @@ const firstFD = 4
 // busy, and a container's mount namespace starts as a copy of three mounts instead of hundreds.
 type shimPool struct {
 	program *os.File // a read-only mount of the executable
+	path    string   // of the executable
 	room    *kernel.Room
 	cgroups []string // directories
 	log     *slog.Logger
@@ -57,7 +58,7 @@ func newShimPool(dir string, program []byte, h *hierarchies, warm int, log *slog
 	if p.cgroups, err = h.makeShims(); err != nil {
 		return nil, err
 	}
-	if p.program, err = extractShim(dir, program); err != nil {
+	if p.program, p.path, err = extractShim(dir, program); err != nil {
 		return nil, err
 	}
 	if p.room, err = kernel.NewRoom(); err != nil {
@@ -87,21 +88,25 @@ func newShimPool(dir string, program []byte, h *hierarchies, warm int, log *slog
 // extractShim writes the program to dir, named by its content, so that an
 // upgrade leaves running ones alone, and returns a read-only mount of it: nobody who gets hold of /proc/<shim>/exe
 // can write to it (CVE-2019-5736).
-func extractShim(dir string, program []byte) (*os.File, error) {
+func extractShim(dir string, program []byte) (_ *os.File, path string, err error) {
 	sum := sha256.Sum256(program)
-	path := filepath.Join(dir, hex.EncodeToString(sum[:16]))
+	path = filepath.Join(dir, hex.EncodeToString(sum[:16]))
 	have, err := os.ReadFile(path)
 	if err != nil || sha256.Sum256(have) != sum {
-		if err := os.WriteFile(path+".new", program, 0o700); err != nil {
-			return nil, fmt.Errorf("extract the shim: %w", err)
+		if err := os.WriteFile(path+".new", program, 0o755); err != nil {
+			return nil, "", fmt.Errorf("extract the shim: %w", err)
 		}
 		if err := os.Rename(path+".new", path); err != nil {
-			return nil, fmt.Errorf("extract the shim: %w", err)
+			return nil, "", fmt.Errorf("extract the shim: %w", err)
 		}
+	}
+	// It is also what containers have as their init.
+	if err := os.Chmod(path, 0o755); err != nil {
+		return nil, "", fmt.Errorf("extract the shim: %w", err)
 	}
 	old, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, fmt.Errorf("extract the shim: %w", err)
+		return nil, "", fmt.Errorf("extract the shim: %w", err)
 	}
 	for _, e := range old {
 		if e.Name() != filepath.Base(path) {
@@ -113,10 +118,11 @@ func extractShim(dir string, program []byte) (*os.File, error) {
 		Set: kernel.AttrReadOnly | kernel.AttrNoSuid | kernel.AttrNoDev, Clear: kernel.AttrNoExec, Propagation: kernel.PropagatePrivate, IDMap: -1,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("extract the shim: %w", err)
+		return nil, "", fmt.Errorf("extract the shim: %w", err)
 	}
 	defer f.Close()
-	return kernel.Duplicate(f, firstFD)
+	duplicate, err := kernel.Duplicate(f, firstFD)
+	return duplicate, path, err
 }
 
 const (

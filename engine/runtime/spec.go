@@ -24,6 +24,10 @@ const (
 // devOptions are those of the default /dev; see mounter.standardDev.
 var devOptions = []string{"nosuid", "strictatime", "mode=755", "size=65536k"}
 
+// MountDetached is the type of a mount in a specification whose source is the path of a descriptor of a detached
+// mount, which is attached as it is.
+const MountDetached = "nova-agent.detached"
+
 // DefaultSpec is the profile of a container that nothing else is said about: all
 // namespaces its own, Docker's 14 capabilities, its masked and read-only paths and its default
 // seccomp profile. The caller adds the command, the root, the ids and limits, and

@@ -57,6 +57,16 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 		}
 	}()
 	if cg != nil {
+		if parent := foreignParent(spec, r.cg.parent); parent != "" {
+			// What is elsewhere must be found again if the agent dies on the next line.
+			foreign := record{Version: recordVersion, ID: b.ID, BootID: r.bootID, Cgroup: cg}
+			if err := foreign.write(dir); err != nil {
+				return nil, err
+			}
+			if err := r.cg.below(parent).makeParent(); err != nil {
+				return nil, err
+			}
+		}
 		if err := cg.create(spec.Linux.Resources); err != nil {
 			return nil, err
 		}
@@ -276,10 +286,25 @@ func (r *Runtime) cgroupFor(b Bundle, s *specs.Spec) *cgroup {
 		res = *s.Linux.Resources
 	}
 	if res.Devices == nil && needsDeviceRules(s) {
-		res.Devices = defaultDeviceRules()
+		res.Devices = DefaultDeviceRules()
 	}
 	s.Linux.Resources = &res
-	return r.cg.newCgroup(b.ID, &res, res.Devices != nil)
+	parent := r.cg.parent
+	if p := foreignParent(s, r.cg.parent); p != "" {
+		parent = p
+	}
+	return r.cg.newCgroup(filepath.Join(parent, b.ID), &res, res.Devices != nil)
+}
+
+// foreignParent is the cgroup below which s wants to be, if that is not ours.
+func foreignParent(s *specs.Spec, ours string) string {
+	if s.Linux.CgroupsPath == "" {
+		return ""
+	}
+	if parent := filepath.Dir(filepath.Clean("/" + s.Linux.CgroupsPath)); parent != ours && parent != "/" {
+		return parent
+	}
+	return ""
 }
 
 // needsDeviceRules: without a user namespace CAP_MKNOD makes any device of the host's. Who has CAP_SYS_ADMIN there as well is

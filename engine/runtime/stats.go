@@ -39,6 +39,8 @@ func (t *Task) Stats(ctx context.Context) (Stats, error) {
 		Pids:                s.PidsStats.Current,
 		PidsLimit:           s.PidsStats.Limit,
 		OOMKills:            cg.oomKills(),
+		CPUNanosEach:        s.CpuStats.CpuUsage.PercpuUsage,
+		Memory:              s.MemoryStats.Stats,
 	}
 	// v1 counts children under total_*.
 	if v, ok := s.MemoryStats.Stats["total_inactive_file"]; ok {

@@ -277,6 +277,38 @@ func (t *Task) Update(ctx context.Context, r *specs.LinuxResources) error {
 	return nil
 }
 
+// Namespace opens a namespace of the first process, by its name in /proc/PID/ns. errdefs.ErrConflict: it has ended.
+func (t *Task) Namespace(name string) (*os.File, error) {
+	pid, target, err := t.first()
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %w", t.rec.ID, err)
+	}
+	defer target.Close()
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/%s", pid, name))
+	if err == nil && kernel.ProcessAlive(target) {
+		return ns, nil
+	}
+	if err == nil {
+		ns.Close()
+	}
+	return nil, fmt.Errorf("container %s: it has ended: %w", t.rec.ID, errdefs.ErrConflict)
+}
+
+// CloneMount clones the mount at path in the container, detached. errdefs.ErrConflict: it has ended, or
+// there is nothing.
+func (t *Task) CloneMount(path string) (*os.File, error) {
+	mnt, err := t.Namespace("mnt")
+	if err != nil {
+		return nil, err
+	}
+	defer mnt.Close()
+	f, err := kernel.CloneMountOf(mnt, path)
+	if err != nil {
+		return nil, fmt.Errorf("container %s: %v: %w", t.rec.ID, err, errdefs.ErrConflict)
+	}
+	return f, nil
+}
+
 // PIDs lists all processes, by their ids on the host.
 func (t *Task) PIDs(ctx context.Context) ([]int, error) {
 	if t.rec.Cgroup == nil {

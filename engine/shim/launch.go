@@ -74,7 +74,7 @@ func (c *conn) exec(payload []byte, fds []int) bool {
 	s.starting = append(s.starting, h.ID)
 	c.starting = true
 	go func() {
-		p := &process{s: s, id: h.ID, stdin: -1, mounts: -1, stdinOnce: true}
+		p := &process{s: s, id: h.ID, stdin: -1, mounts: -1, stdinOnce: true, bound: h.Flags&wire.Bound != 0}
 		result, pidfd := p.fork(l, h, own)
 		l.Free()
 		closeAll(fds)
@@ -100,6 +100,8 @@ func (c *conn) execStarted(p *process, result wire.LaunchResult, pidfd int) {
 	if c.fd >= 0 {
 		c.proc, c.owner, c.streams = p, true, wire.StreamStdin|wire.StreamStdout|wire.StreamStderr
 		p.clients = append(p.clients, c)
+	} else if p.bound {
+		p.kill()
 	}
 	c.sendFD(wire.Started, 0, result.Append(nil), pidfd)
 	p.pidfd = pidfd

@@ -49,6 +49,9 @@ func main() {
 	// Whoever else gets to run this program, as a container whose entry point is
 	// /proc/self/exe does, has no such socket.
 	if _, err := syscall.GetsockoptInt(controlFD, syscall.SOL_SOCKET, syscall.SO_TYPE); err != nil {
+		if args := runtimeArgs(); len(args) > 0 && hasSuffix(args[0], "/"+initName) {
+			runInit(args[1:])
+		}
 		syscall.Exit(2)
 	}
 	prctl(prSetDumpable, 0)

@@ -24,6 +24,7 @@ type process struct {
 	tty       bool
 	stdin     int // -1: none
 	stdinOnce bool
+	bound     bool    // it ends with the connection that started it
 	blocked   []*conn // whose input waits for stdin
 
 	out, err *stream // err is nil with a terminal
@@ -130,7 +131,17 @@ func (p *process) attach(c *conn, streams uint8) {
 	}
 }
 
+// kill ends an exec and what it has started, unless that has left its process group.
+func (p *process) kill() {
+	if !p.ended { // not reaped yet: the pid is still its own
+		syscall.Kill(-p.pid, syscall.SIGKILL)
+	}
+}
+
 func (p *process) detach(c *conn) {
+	if p.bound && c.owner {
+		p.kill()
+	}
 	for i, o := range p.clients {
 		if o == c {
 			p.clients = append(p.clients[:i], p.clients[i+1:]...)

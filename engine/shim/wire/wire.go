@@ -116,6 +116,8 @@ const (
 	HasLog
 	// LateUnmount: what the process has mounted may be unmounted after its end has been told.
 	LateUnmount
+	// Bound: an exec is killed, with its process group, when the connection that started it ends.
+	Bound
 )
 
 // LaunchHeader precedes a program in Launch and Exec. The message's descriptors are, in
