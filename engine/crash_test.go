@@ -62,7 +62,7 @@ func crashChild() int {
 	}
 	ctx := context.Background()
 	e, err := engine.Open(ctx, engine.Options{
-		Root: root, CgroupParent: testCgroup(root), WarmShims: 1, Shim: program,
+		Root: root, CgroupParent: testCgroup(root), WarmShims: 1, Shim: program, Plugins: pluginsOf(root),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)), Hooks: engine.Hooks{Step: die},
 	})
 	if err == nil {
@@ -78,6 +78,10 @@ func crashChild() int {
 				for len(crashProbes(ctx, e)) == 0 {
 					time.Sleep(time.Millisecond)
 				}
+			case "create-plugin":
+				spec := crashSpec(os.Getenv(childRootfs))
+				spec.Mounts = append(spec.Mounts, engine.Mount{Type: engine.MountVolume, Source: "plugged", Target: "/data", Volume: engine.VolumeMount{Driver: "cupboard"}})
+				_, err = e.Create(ctx, spec)
 			case "start":
 				_, err = e.Start(ctx, crashName)
 			case "remove":

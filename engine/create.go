@@ -22,7 +22,7 @@ var Steps = []string{
 	"start.prepared", "start.process", "start.done",
 	"remove.recorded", "remove.process", "remove.network", "remove.files", "remove.volumes", "remove.done",
 	"trash.files", "trash.namespaces",
-	"volume.files", "volume.recorded", "volume.forgotten",
+	"volume.files", "volume.recorded", "volume.forgotten", "volume.plugin", "volume.mounted",
 }
 
 // undoTimeout bounds cleanup, which goes on when the caller has left.

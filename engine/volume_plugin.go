@@ -124,6 +124,7 @@ func (e *Engine) mountPlugins(ctx context.Context, t *tracked) error {
 		e.pluginPaths[v.Name] = answer.Mountpoint
 		e.mu.Unlock()
 	}
+	e.step("volume.mounted", t.id)
 	return nil
 }
 
