@@ -19,9 +19,12 @@ func withFieldCommands(cmds map[string]scriptCommand) map[string]scriptCommand {
 	cmds["restart"] = restartAgent
 	cmds["process"] = awaitProcess
 	cmds["cgroup-parent"] = func(ts *testscript.TestScript, neg bool, args []string) {
-		for _, dir := range cgroupDirs("/" + args[0]) {
-			ts.Defer(func() { os.Remove(dir) })
-		}
+		// The engine makes it, and leaves it, as Docker does.
+		ts.Defer(func() {
+			for _, dir := range cgroupDirs("/" + args[0]) {
+				os.Remove(dir)
+			}
+		})
 	}
 	cmds["incgroup"] = inCgroup
 	cmds["listen"], cmds["received"] = listen, received
