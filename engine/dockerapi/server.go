@@ -211,7 +211,7 @@ func versionText(minor int) string { return "1." + strconv.Itoa(minor) }
 // has an origin, and on a TCP port only loopback names are ours (DNS rebinding).
 func checkBrowser(r *http.Request) error {
 	if r.Header.Get("Origin") != "" {
-		return fmt.Errorf("requests of web pages are refused: %w", errForbidden)
+		return fmt.Errorf("requests of web pages are refused: %w", errdefs.ErrForbidden)
 	}
 	addr, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
 	if _, tcp := addr.(*net.TCPAddr); !ok || !tcp {
@@ -225,7 +225,7 @@ func checkBrowser(r *http.Request) error {
 	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() || host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return nil
 	}
-	return fmt.Errorf("host %q is not this one: %w", host, errForbidden)
+	return fmt.Errorf("host %q is not this one: %w", host, errdefs.ErrForbidden)
 }
 
 // decode reads the request's JSON into v. Unknown fields are let through, as Docker

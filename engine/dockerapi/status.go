@@ -11,15 +11,12 @@ import (
 	"novaagent/engine/errdefs"
 )
 
-// errForbidden: the client may not ask this at all.
-var errForbidden = errors.New("forbidden")
-
 // statuses is the one table from kinds of errors to Docker's statuses.
 var statuses = []struct {
 	kind error
 	code int
 }{
-	{errForbidden, http.StatusForbidden},
+	{errdefs.ErrForbidden, http.StatusForbidden},
 	{errdefs.ErrInvalid, http.StatusBadRequest},
 	{errdefs.ErrNotFound, http.StatusNotFound},
 	{errdefs.ErrConflict, http.StatusConflict},
