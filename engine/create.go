@@ -11,16 +11,16 @@ import (
 
 	"novaagent/engine/errdefs"
 	"novaagent/engine/image"
-	"novaagent/engine/network"
 	"novaagent/engine/store"
 )
 
 // Steps are the names Options.Hooks announces. Each comes after what it names.
 var Steps = []string{
 	"create.recorded", "create.files", "create.namespaces", "create.network", "create.volumes", "create.done",
-	"start.prepared", "start.process", "start.done",
+	"start.prepared", "start.joined", "start.process", "start.done",
 	"remove.recorded", "remove.process", "remove.network", "remove.namespaces", "remove.files", "remove.volumes", "remove.done",
 	"volume.files", "volume.recorded", "volume.forgotten",
+	"network.recorded", "network.opened", "network.closed",
 }
 
 // undoTimeout bounds cleanup, which goes on when the caller has left.
@@ -30,8 +30,7 @@ const undoTimeout = time.Minute
 // writable layer. No process runs yet.
 //
 // ErrInvalid: the spec or the image's configuration is wrong. ErrNotFound: no such image.
-// ErrConflict: the name or ID is taken. ErrExhausted: no id range is left, or no address in
-// the bridge network. On an error nothing is left behind.
+// ErrConflict: the name or ID is taken. ErrExhausted: no id range is left. On an error nothing is left behind.
 func (e *Engine) Create(ctx context.Context, spec Spec) (Container, error) {
 	rec, err := e.plan(spec)
 	if err != nil {
@@ -71,7 +70,10 @@ func (e *Engine) plan(spec Spec) (*Container, error) {
 		spec.NetworkMode = NetworkNone
 	}
 	if spec.NetworkMode == NetworkBridge && len(spec.Endpoints) > 0 {
-		return nil, fmt.Errorf("network mode %s comes with an endpoint of the engine's: %w", NetworkBridge, errdefs.ErrInvalid)
+		return nil, fmt.Errorf("network mode %s comes with endpoints of the engine's: %w", NetworkBridge, errdefs.ErrInvalid)
+	}
+	if err := e.planJoins(&spec); err != nil {
+		return nil, err
 	}
 	if spec.NetworkMode == NetworkHost || spec.Security.Privileged {
 		// Capabilities in a user namespace of its own count for nothing in the host's
@@ -108,15 +110,8 @@ func NewID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// reserve takes rec's name and ID, and an address in the bridge network if it asks for one.
+// reserve takes rec's name and ID.
 func (e *Engine) reserve(rec *Container) (*tracked, error) {
-	var bridge BridgeNetwork
-	if rec.Spec.NetworkMode == NetworkBridge {
-		var err error
-		if bridge, err = e.BridgeNetwork(); err != nil {
-			return nil, err
-		}
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if id, taken := e.names[rec.Spec.Name]; taken {
@@ -125,13 +120,6 @@ func (e *Engine) reserve(rec *Container) (*tracked, error) {
 	}
 	if e.containers[rec.ID] != nil {
 		return nil, fmt.Errorf("the container ID %s is already in use: %w", rec.ID, errdefs.ErrConflict)
-	}
-	if rec.Spec.NetworkMode == NetworkBridge {
-		ep, err := e.bridgeEndpointLocked(bridge, rec.ID)
-		if err != nil {
-			return nil, err
-		}
-		rec.Spec.Endpoints = []network.Endpoint{ep}
 	}
 	t := newTracked(rec)
 	e.containers[rec.ID] = t

@@ -58,7 +58,7 @@ type Engine struct {
 	images   *image.Store
 	runtime  *runtime.Runtime
 	network  *network.Manager
-	bridge   bridge
+	gateways gateways
 	cgroup   string
 	events   *eventLog
 	locks    keyedLocks
@@ -71,8 +71,9 @@ type Engine struct {
 
 	mu         sync.RWMutex
 	containers map[string]*tracked
-	names      map[string]string // name to ID, those being created included
-	volumes    map[string]Volume // by name
+	names      map[string]string  // name to ID, those being created included
+	volumes    map[string]Volume  // by name
+	networks   map[string]Network // by ID, without those that are always there
 	execs      map[string]*execution
 	closing    bool
 }
@@ -101,7 +102,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 		containers: map[string]*tracked{},
 		names:      map[string]string{},
 		execs:      map[string]*execution{},
-		bridge:     bridge{published: map[string]published{}},
+		gateways:   gateways{published: map[string]published{}, opening: true},
 		volumes:    map[string]Volume{},
 	}
 	e.volumeLocks.what = "volume"
@@ -173,7 +174,8 @@ func (e *Engine) Close() error {
 	e.cancel()
 	e.routines.Wait()
 	var errs []error
-	for _, p := range e.bridge.published { // the rules stay: the containers run on
+	e.closeAllNames()
+	for _, p := range e.gateways.published { // the rules stay: the containers run on
 		errs = append(errs, p.close())
 	}
 	if e.runtime != nil {

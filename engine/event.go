@@ -4,7 +4,10 @@ import (
 	"time"
 )
 
-// Action is what happened to a container or volume.
+// NetworkRef names a network.
+type NetworkRef struct{ ID, Name, Driver string }
+
+// Action is what happened to a container, volume or network.
 type Action string
 
 const (
@@ -29,6 +32,10 @@ const (
 	// Of volumes, besides create and destroy.
 	ActionMount   Action = "mount"   // before the container's start
 	ActionUnmount Action = "unmount" // after its die
+
+	// Of networks, besides create and destroy.
+	ActionConnect    Action = "connect"    // before the container's start
+	ActionDisconnect Action = "disconnect" // around its die
 
 	ActionExecCreate Action = "exec_create"
 	ActionExecStart  Action = "exec_start"
@@ -61,6 +68,9 @@ type Event struct {
 	// Volume is the name of the volume it happened to. The other fields are then of
 	// the container that mounted it, or empty.
 	Volume string
+	// Network is the network it happened to. Of the other fields only ID may be set, to that of the
+	// container that came or went.
+	Network NetworkRef
 	// Mount is set for ActionMount and ActionUnmount.
 	Mount Mount
 }

@@ -22,7 +22,7 @@ func (e *Engine) ociSpec(rec *Container) (*specs.Spec, heldFiles, error) {
 	s.Hostname, s.Domainname = rec.Spec.hostname(rec.ID), rec.Spec.Domainname
 	s.Root = &specs.Root{Readonly: rec.Spec.Security.ReadonlyRootfs}
 	p := s.Process
-	p.Args, p.Env, p.Cwd, p.Terminal = rec.Process.Args, rec.Process.Env, rec.Process.WorkDir, rec.Spec.TTY
+	p.Args, p.Env, p.Cwd, p.Terminal = rec.Process.Args, slices.Concat(e.linkEnv(rec), rec.Process.Env), rec.Process.WorkDir, rec.Spec.TTY
 	groups, err := rec.Spec.groups()
 	if err != nil {
 		return nil, nil, err

@@ -79,13 +79,10 @@ func (e *Engine) prepareNetwork(ctx context.Context, rec *Container) error {
 	}
 	e.step("create.namespaces", rec.ID)
 	var err error
-	if path := filepath.Join(dir, "net"); len(rec.Spec.Endpoints) == 0 {
-		err = kernel.LoopbackUp(path)
+	if path := filepath.Join(dir, "net"); rec.Spec.NetworkMode != NetworkEndpoints || len(rec.Spec.Endpoints) == 0 {
+		err = kernel.LoopbackUp(path) // what join adds comes with the start
 	} else {
 		err = e.network.Plug(ctx, path, rec.Spec.Endpoints)
-	}
-	if err == nil && rec.Spec.NetworkMode == NetworkBridge {
-		err = e.openBridge(ctx)
 	}
 	if err != nil {
 		return err

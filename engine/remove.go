@@ -83,7 +83,6 @@ func (e *Engine) endNow(ctx context.Context, t *tracked) error {
 // purge undoes build, however far it came. The caller holds t's lock. Nil means
 // that nothing of the container is left.
 func (e *Engine) purge(ctx context.Context, t *tracked) error {
-	rec := e.record(t)
 	e.dropWaiting(t)
 	e.endAccesses(t, 0)
 	t.prepared = false
@@ -92,7 +91,7 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	}
 	e.step("remove.process", t.id)
 	err := both(
-		func() error { return e.purgeNetwork(ctx, rec) },
+		func() error { return e.purgeNetwork(ctx, t) },
 		func() error { return e.purgeFiles(ctx, t.id) },
 	)
 	if err != nil {
@@ -140,14 +139,13 @@ func (e *Engine) purgeProcess(ctx context.Context, t *tracked) error {
 	return nil
 }
 
-func (e *Engine) purgeNetwork(ctx context.Context, rec *Container) error {
+func (e *Engine) purgeNetwork(ctx context.Context, t *tracked) error {
+	rec := e.record(t)
+	if err := e.leave(ctx, t); err != nil {
+		return err
+	}
 	if len(rec.Spec.Endpoints) > 0 {
 		if err := e.network.Unplug(ctx, rec.Spec.Endpoints); err != nil {
-			return err
-		}
-	}
-	if rec.Spec.NetworkMode == NetworkBridge {
-		if err := e.closeBridge(ctx, rec.ID); err != nil {
 			return err
 		}
 	}

@@ -80,10 +80,15 @@ type Spec struct {
 	ImageVolumes bool     `json:",omitempty"`
 
 	NetworkMode NetworkMode `json:",omitempty"` // NetworkNone if empty
-	// Endpoints come with NetworkEndpoints. With NetworkBridge the engine adds its own.
+	// Networks come with NetworkBridge: the default bridge network if there are none. The first
+	// one's device is eth0.
+	Networks []Join `json:",omitempty"`
+	// Endpoints come with NetworkEndpoints. With NetworkBridge they are the engine's, those of the latest start.
 	Endpoints []network.Endpoint `json:",omitempty"`
 	Ports     []Port             `json:",omitempty"` // with NetworkBridge only
-	DNS       DNS                `json:",omitzero"`
+	// Exposed are ports such as "80/tcp" that containers with a link to this one are told of.
+	Exposed []string `json:",omitempty"`
+	DNS     DNS      `json:",omitzero"`
 
 	Log        LogConfig     `json:",omitzero"`
 	AutoRemove bool          `json:",omitempty"`
@@ -103,8 +108,8 @@ const (
 	NetworkNone NetworkMode = "none"
 	// NetworkEndpoints: a namespace of its own with the Spec's endpoints.
 	NetworkEndpoints NetworkMode = "endpoints"
-	// NetworkBridge: a namespace of its own with an address in the engine's bridge network,
-	// from where the outside is reached under the host's addresses. For OwnerDocker only.
+	// NetworkBridge: a namespace of its own with an address in each of the Spec's Networks, while it
+	// runs. For OwnerDocker only.
 	NetworkBridge NetworkMode = "bridge"
 	// NetworkHost: the host's. For containers of OwnerDocker only.
 	NetworkHost NetworkMode = "host"

@@ -66,7 +66,7 @@ func (e *Engine) start(ctx context.Context, t *tracked, change func(*Container))
 	})
 	if err != nil {
 		t.task = nil
-		return errors.Join(err, task.Delete(ctx), e.unpublish(ctx, t.id))
+		return errors.Join(err, task.Delete(ctx), e.unpublish(ctx, t.id), e.leave(ctx, t))
 	}
 	e.watch(t, task)
 	e.emitMounts(t, ActionMount)
@@ -84,6 +84,18 @@ func (e *Engine) launch(ctx context.Context, t *tracked) error {
 	}
 	e.step("start.prepared", t.id)
 	e.endAccesses(t, accessGrace)
+	if err := e.join(ctx, t); err != nil {
+		return errors.Join(err, e.leave(ctx, t))
+	}
+	e.step("start.joined", t.id)
+	if err := e.execute(ctx, t); err != nil {
+		return errors.Join(err, e.unpublish(ctx, t.id), e.leave(ctx, t))
+	}
+	return nil
+}
+
+// execute publishes t's ports and runs its process.
+func (e *Engine) execute(ctx context.Context, t *tracked) error {
 	bundle, held, err := e.bundle(ctx, t)
 	defer held.close()
 	if err != nil {
@@ -96,7 +108,7 @@ func (e *Engine) launch(ctx context.Context, t *tracked) error {
 	t.traces = true
 	task, err := e.runtime.Start(ctx, bundle)
 	if err != nil {
-		return errors.Join(err, e.unpublish(ctx, t.id))
+		return err
 	}
 	t.task = task
 	e.step("start.process", t.id)

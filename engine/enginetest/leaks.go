@@ -66,7 +66,7 @@ func traces(root, cgroup string) []string {
 	}
 	if links, err := net.Interfaces(); err == nil {
 		for _, l := range links {
-			if strings.HasPrefix(l.Name, "tap") || strings.HasPrefix(l.Name, "veth") || strings.HasPrefix(l.Name, "na") {
+			if strings.HasPrefix(l.Name, "tap") || strings.HasPrefix(l.Name, "veth") || strings.HasPrefix(l.Name, "na") || strings.HasPrefix(l.Name, "br-") {
 				add("link %s", l.Name)
 			}
 		}

@@ -48,6 +48,11 @@ func (s *session) join(e Endpoint, name string, use bridgeUse, device netlink.Li
 			return fmt.Errorf("bridge %s: hairpin of %s: %w: %w", name, device.Attrs().Name, err, errdefs.ErrUnavailable)
 		}
 	}
+	if e.Isolated {
+		if err := s.host.LinkSetIsolated(device, true); err != nil {
+			return fmt.Errorf("bridge %s: isolate %s: %w: %w", name, device.Attrs().Name, err, errdefs.ErrUnavailable)
+		}
+	}
 	return s.up(device)
 }
 

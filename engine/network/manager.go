@@ -30,7 +30,6 @@ type Manager struct {
 	log     *slog.Logger
 	ovs     *ovsdb
 	bridges keyedMutex
-	tables  sync.Map // by name, the NAT that this process has written into it
 }
 
 // New returns a Manager of the network namespace that the process is in.
