@@ -23,6 +23,7 @@ type createRequest struct {
 	*container.Config
 	HostConfig       *container.HostConfig
 	NetworkingConfig *networkingConfig `json:",omitempty"`
+	MacAddress       string            `json:",omitempty"` // before 1.44
 }
 
 // UnmarshalJSON takes Cmd and Entrypoint as strings, too, as Docker always has.
@@ -116,6 +117,20 @@ func (s *server) specOf(body *createRequest, name string) (engine.Spec, []string
 	if spec.NetworkMode, err = networkOf(body); err != nil {
 		return fail(err)
 	}
+	if spec.NetworkMode == engine.NetworkBridge {
+		if spec.Networks, err = s.joinsOf(body); err != nil {
+			return fail(err)
+		}
+	} else if err := alone(body); err != nil {
+		return fail(err)
+	}
+	exposed, err := exposedPorts(body, img.Config.Config.ExposedPorts)
+	if err != nil {
+		return fail(err)
+	}
+	for _, port := range exposed {
+		spec.Exposed = append(spec.Exposed, port.String())
+	}
 	if spec.Ports, err = portsOf(body, img.Config.Config.ExposedPorts, spec.NetworkMode); err != nil {
 		return fail(err)
 	}
@@ -175,10 +190,34 @@ func networkOf(body *createRequest) (engine.NetworkMode, error) {
 		return engine.NetworkNone, nil
 	case "host":
 		return engine.NetworkHost, nil
-	case "bridge":
-		return engine.NetworkBridge, nil
 	}
-	return "", fmt.Errorf("HostConfig.NetworkMode %q is not available yet: use bridge, none or host: %w", mode, errdefs.ErrUnsupported)
+	if strings.HasPrefix(mode, "container:") {
+		return "", notYet("HostConfig.NetworkMode " + mode)
+	}
+	return engine.NetworkBridge, nil
+}
+
+// alone refuses what only a container in networks of its own can have.
+func alone(body *createRequest) error {
+	mode := networkName(string(body.HostConfig.NetworkMode))
+	if len(body.HostConfig.Links) > 0 {
+		return fmt.Errorf("conflicting options: network mode %s can't be used with links. This would result in undefined behavior: %w", mode, errdefs.ErrInvalid)
+	}
+	if body.MacAddress != "" {
+		return fmt.Errorf("conflicting options: mac-address and the network mode %s: %w", mode, errdefs.ErrInvalid)
+	}
+	if body.NetworkingConfig == nil {
+		return nil
+	}
+	for name, e := range body.NetworkingConfig.EndpointsConfig {
+		if networkName(name) != mode {
+			return fmt.Errorf("conflicting options: a container of the network %s cannot be in the network %s as well: %w", mode, name, errdefs.ErrInvalid)
+		}
+		if e != nil && (e.IPAMConfig != nil || len(e.Links) > 0 || len(e.Aliases) > 0 || len(e.DriverOpts) > 0 || len(e.MacAddress) > 0) {
+			return fmt.Errorf("NetworkingConfig.EndpointsConfig: the network %s has no addresses, names and options: %w", name, errdefs.ErrInvalid)
+		}
+	}
+	return nil
 }
 
 func resourcesOf(r *container.Resources) (engine.Resources, error) {

@@ -29,7 +29,6 @@ func refuse(body *createRequest) error {
 		{"HostConfig.CgroupnsMode", h.CgroupnsMode.IsHost()},
 		{"HostConfig.IpcMode", h.IpcMode != "" && h.IpcMode != "private"},
 		{"HostConfig.Cgroup", h.Cgroup != ""},
-		{"HostConfig.Links", len(h.Links) > 0},
 		{"HostConfig.PidMode", h.PidMode != "" && h.PidMode != "private"},
 		{"HostConfig.UTSMode", h.UTSMode != "" && h.UTSMode != "private"},
 		{"HostConfig.UsernsMode", h.UsernsMode != "" && !h.UsernsMode.IsHost()},
@@ -64,16 +63,6 @@ func refuse(body *createRequest) error {
 	for option := range h.StorageOpt {
 		if option != "size" {
 			return notYet("HostConfig.StorageOpt " + option)
-		}
-	}
-	if body.NetworkingConfig != nil {
-		for name, ep := range body.NetworkingConfig.EndpointsConfig {
-			if ep != nil && (ep.IPAMConfig != nil || len(ep.Links) > 0 || len(ep.Aliases) > 0 || len(ep.DriverOpts) > 0 || len(ep.MacAddress) > 0) {
-				return notYet("NetworkingConfig.EndpointsConfig of network " + name)
-			}
-			if networkName(name) != networkName(string(h.NetworkMode)) {
-				return notYet("NetworkingConfig.EndpointsConfig: a second network, " + name)
-			}
 		}
 	}
 	return nil

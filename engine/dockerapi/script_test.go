@@ -81,6 +81,13 @@ func serve(t testing.TB, root, socket string) *api {
 		for _, v := range e.Volumes() {
 			errs = append(errs, fmt.Errorf("volume %s was left behind", v.Name), e.RemoveVolume(ctx, v.Name))
 		}
+		networks, err := e.Networks()
+		errs = append(errs, err)
+		for _, n := range networks {
+			if !n.Predefined() {
+				errs = append(errs, fmt.Errorf("network %s was left behind", n.Name), e.RemoveNetwork(ctx, n.ID))
+			}
+		}
 		errs = append(errs, server.Close())
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			errs = append(errs, err)
