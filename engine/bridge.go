@@ -71,7 +71,7 @@ func (e *Engine) bridgeLocked() (BridgeNetwork, error) {
 		}
 		e.mu.RUnlock()
 		var subnet netip.Prefix
-		if subnet, err = network.FreeSubnet(bridgeSubnets(), taken); err == nil {
+		if subnet, err = network.FreeSubnet(e.opts.Subnets, taken); err == nil {
 			n = BridgeNetwork{Device: "na" + e.mark(), Gateway: netip.PrefixFrom(subnet.Addr().Next(), subnet.Bits())}
 			err = store.Put(e.db, kindNetwork, bridgeName, n)
 		}

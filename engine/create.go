@@ -75,16 +75,25 @@ func (e *Engine) plan(spec Spec) (*Container, error) {
 	if err := e.planJoins(&spec); err != nil {
 		return nil, err
 	}
+	owner, err := e.planShared(&spec, rec.ID)
+	if err != nil {
+		return nil, err
+	}
+	if owner != nil {
+		rec.IDs = owner.IDs
+	}
 	if spec.NetworkMode == NetworkHost || spec.Security.Privileged {
 		// Capabilities in a user namespace of its own count for nothing in the host's
 		// network, and sysfs can't be mounted there.
 		spec.Security.HostUserns = true
 	}
+	if spec.Security.HostUserns {
+		rec.IDs = store.Range{}
+	}
 	spec.ID = rec.ID
 	rec.Spec = spec
 	var img image.Image
 	if spec.Image != "" {
-		var err error
 		if img, err = e.images.Get(spec.Image); err != nil {
 			return nil, err
 		}
@@ -135,7 +144,7 @@ func newTracked(rec *Container) *tracked {
 func (e *Engine) build(ctx context.Context, t *tracked) error {
 	rec := *e.record(t)
 	err := e.db.UpdateLazy(func(tx *store.Tx) (err error) {
-		if !rec.Spec.Security.HostUserns {
+		if !rec.Spec.Security.HostUserns && rec.IDs.IsZero() {
 			if rec.IDs, err = tx.AllocateRange(rec.ID); err != nil {
 				return err
 			}

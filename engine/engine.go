@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -36,6 +37,8 @@ type Options struct {
 	Shim []byte
 	// OVSDB is the Unix socket of ovsdb-server; empty means network.Options' default.
 	OVSDB string
+	// Subnets are those that networks get unless one is asked for; nil means Docker's. They are IPv4.
+	Subnets []netip.Prefix
 	// ImageLimits bound imports; zero fields have defaults.
 	ImageLimits image.Limits
 	Logger      *slog.Logger
@@ -105,6 +108,9 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 		gateways:   gateways{published: map[string]published{}, opening: true},
 		volumes:    map[string]Volume{},
 	}
+	if e.opts.Subnets == nil {
+		e.opts.Subnets = bridgeSubnets()
+	}
 	e.volumeLocks.what = "volume"
 	// Not ctx: what it starts goes on when Open has returned.
 	e.ctx, e.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -148,7 +154,7 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 	if e.images, err = image.Open(ctx, filepath.Join(e.opts.Root, "images"), imageOptions); err != nil {
 		return fmt.Errorf("engine root %s: %w", e.opts.Root, err)
 	}
-	e.network = network.New(network.Options{Logger: e.log, OVSDB: e.opts.OVSDB})
+	e.network = network.New(network.Options{Logger: e.log, OVSDB: e.opts.OVSDB, Owner: e.mark()})
 	e.runtime, err = runtime.New(runtime.Options{
 		RunDir:       filepath.Join(e.opts.RunDir, "runtime"),
 		CgroupParent: e.cgroup,

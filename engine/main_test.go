@@ -70,7 +70,7 @@ func testCgroup(root string) string {
 }
 
 func options(t testing.TB, root string) engine.Options {
-	return engine.Options{Root: root, CgroupParent: testCgroup(root), WarmShims: 1, Shim: shim.Program(t), Logger: logger(t)}
+	return engine.Options{Root: root, CgroupParent: testCgroup(root), WarmShims: 1, Shim: shim.Program(t), Subnets: enginetest.Subnets(), Logger: logger(t)}
 }
 
 // logger writes to the test's log.

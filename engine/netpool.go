@@ -75,8 +75,8 @@ func (p *Pool) validate() error {
 }
 
 // choosePools completes n's pools: it takes subnets for the families that have none, and a gateway for
-// each. root tells this engine from others.
-func (n *Network) choosePools(root string, others []Network) error {
+// each, of ipv4 or those of IPv6. root tells this engine from others.
+func (n *Network) choosePools(ipv4 []netip.Prefix, root string, others []Network) error {
 	var taken []netip.Prefix
 	for _, other := range others {
 		// Endpoints of a macvlan or ipvlan network are in a network outside the host, maybe the same one.
@@ -87,7 +87,7 @@ func (n *Network) choosePools(root string, others []Network) error {
 	for _, family := range []struct {
 		on, ipv6   bool
 		candidates []netip.Prefix
-	}{{n.IPv4, false, bridgeSubnets()}, {n.IPv6, true, ipv6Subnets(root)}} {
+	}{{n.IPv4, false, ipv4}, {n.IPv6, true, ipv6Subnets(root)}} {
 		i := slices.IndexFunc(n.Pools, func(p Pool) bool { return p.Subnet.Addr().Is6() == family.ipv6 })
 		switch {
 		case !family.on:

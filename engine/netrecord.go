@@ -153,7 +153,7 @@ func (e *Engine) CreateNetwork(ctx context.Context, n Network) (Network, error) 
 			return Network{}, fmt.Errorf("network with name %s already exists: %w", n.Name, errdefs.ErrConflict)
 		}
 	}
-	if err := n.choosePools(e.opts.Root, list); err != nil {
+	if err := n.choosePools(e.opts.Subnets, e.opts.Root, list); err != nil {
 		return Network{}, err
 	}
 	if err := e.chooseDevice(&n, list); err != nil {

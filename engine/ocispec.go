@@ -56,7 +56,7 @@ func (e *Engine) namespaces(s *specs.Spec, rec *Container) {
 		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: kind, Path: path})
 	}
-	dir := e.nsDir(rec.ID)
+	dir := e.nsDir(rec.networkOwner())
 	if !rec.IDs.IsZero() {
 		m := []specs.LinuxIDMapping{{ContainerID: 0, HostID: rec.IDs.Start, Size: rec.IDs.Size}}
 		s.Linux.UIDMappings, s.Linux.GIDMappings = m, m
@@ -64,7 +64,7 @@ func (e *Engine) namespaces(s *specs.Spec, rec *Container) {
 	} else {
 		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
 	}
-	if rec.Spec.NetworkMode == NetworkHost {
+	if e.hostNetworked(rec) {
 		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.NetworkNamespace })
 	} else {
 		set(specs.NetworkNamespace, filepath.Join(dir, "net"))
@@ -87,7 +87,7 @@ func (e *Engine) mounts(s *specs.Spec, rec *Container) (held heldFiles, err erro
 	for _, name := range etcFiles {
 		if target := "/etc/" + name; !taken[target] {
 			s.Mounts = append(s.Mounts, specs.Mount{
-				Destination: target, Type: "bind", Source: e.FilePath(rec.ID, name),
+				Destination: target, Type: "bind", Source: e.FilePath(rec.networkOwner(), name),
 				Options: []string{"bind", "rw", "nosuid", "nodev", "noexec", "private"},
 			})
 		}

@@ -61,7 +61,10 @@ func guarded(f func() error) (err error) {
 // prepareNetwork makes the namespaces and plugs the endpoints.
 func (e *Engine) prepareNetwork(ctx context.Context, rec *Container) error {
 	dir := e.nsDir(rec.ID)
+	_, shared := rec.Spec.NetworkMode.Shared()
 	switch {
+	case shared:
+		return nil
 	case !rec.IDs.IsZero():
 		r := []kernel.IDRange{{Container: 0, Host: rec.IDs.Start, Size: rec.IDs.Size}}
 		if err := kernel.CreateNamespaces(dir, kernel.IDMap{UIDs: r, GIDs: r}); err != nil {

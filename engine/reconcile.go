@@ -305,7 +305,7 @@ func (e *Engine) rebuild(records map[string]*Container) {
 		rec, err := e.readCopy(id)
 		if err == nil {
 			err = e.db.Update(func(tx *store.Tx) error {
-				if !rec.IDs.IsZero() {
+				if !rec.IDs.IsZero() && rec.networkOwner() == id {
 					if err := tx.ClaimRange(id, rec.IDs); err != nil {
 						return err
 					}

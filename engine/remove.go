@@ -108,6 +108,9 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 		return err
 	}
 	e.emptyTrash(t.id)
+	if owner := e.record(t).networkOwner(); owner != t.id {
+		defer e.freeShared(owner)
+	}
 	e.images.Release(t.id)
 	e.mu.Lock()
 	delete(e.containers, t.id)

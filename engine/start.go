@@ -84,6 +84,9 @@ func (e *Engine) launch(ctx context.Context, t *tracked) error {
 	}
 	e.step("start.prepared", t.id)
 	e.endAccesses(t, accessGrace)
+	if err := e.checkShared(e.record(t)); err != nil {
+		return err
+	}
 	if err := e.join(ctx, t); err != nil {
 		return errors.Join(err, e.leave(ctx, t))
 	}

@@ -53,8 +53,8 @@ func (e *Engine) emptyTrash(id string) {
 		e.mu.RLock()
 		again := e.containers[id] != nil
 		e.mu.RUnlock()
-		if again {
-			return
+		if again || e.rangeUsed(id) {
+			return // the last one that has the range gives it back
 		}
 		if err := e.db.UpdateLazy(func(tx *store.Tx) error { return tx.ReleaseRange(id) }); err != nil {
 			e.log.Error("freeing the id range of a removed container", "container_id", id, "error", err)

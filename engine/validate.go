@@ -236,6 +236,10 @@ func (s *Spec) validateNetwork() error {
 		return fmt.Errorf("network mode %s is not for a container of %s", NetworkBridge, s.Owner)
 	case s.NetworkMode == NetworkBridge:
 		return s.validateJoins()
+	case s.shares() && s.Owner != OwnerDocker:
+		return fmt.Errorf("network mode %s is not for a container of %s", s.NetworkMode, s.Owner)
+	case s.shares() && len(s.Networks)+len(s.Endpoints) == 0:
+		return nil
 	case len(s.Networks) > 0:
 		return fmt.Errorf("networks need the network mode %s", NetworkBridge)
 	case s.NetworkMode == NetworkEndpoints:
@@ -257,6 +261,8 @@ func (s *Spec) validateNetwork() error {
 	}
 	return fmt.Errorf("there is no network mode %s", printable(string(s.NetworkMode)))
 }
+
+func (s *Spec) shares() bool { _, ok := s.NetworkMode.Shared(); return ok }
 
 func (s *Spec) validateJoins() error {
 	for _, j := range s.Networks {

@@ -71,6 +71,14 @@ func (s *server) containerCreate(r *request) error {
 	if err != nil {
 		return err
 	}
+	if id, ok := spec.NetworkMode.Shared(); ok {
+		if owner, err := s.engine.Inspect(id); err == nil { // inspect shows the ID, as Docker does
+			body.HostConfig.NetworkMode = container.NetworkMode(engine.NetworkOf(owner.ID))
+			if spec.Front, err = json.Marshal(body); err != nil {
+				return err
+			}
+		}
+	}
 	c, err := s.engine.Create(r.Context(), spec)
 	if err != nil {
 		return err
@@ -191,10 +199,34 @@ func networkOf(body *createRequest) (engine.NetworkMode, error) {
 	case "host":
 		return engine.NetworkHost, nil
 	}
-	if strings.HasPrefix(mode, "container:") {
-		return "", notYet("HostConfig.NetworkMode " + mode)
+	if other, ok := strings.CutPrefix(mode, "container:"); ok {
+		return engine.NetworkOf(other), conflicts(body)
 	}
 	return engine.NetworkBridge, nil
+}
+
+// conflicts refuses what a container that shares another one's network cannot have of its own (moby,
+// daemon/internal/runconfig).
+func conflicts(body *createRequest) error {
+	h := body.HostConfig
+	for _, c := range []struct {
+		set  bool
+		what string
+	}{
+		{body.Hostname != "", "hostname and the network mode"},
+		{len(h.Links) > 0, "container type network can't be used with links. This would result in undefined behavior"},
+		{len(h.DNS) > 0, "dns and the network mode"},
+		{len(h.DNSSearch)+len(h.DNSOptions) > 0, "dns search or options and the network mode"},
+		{len(h.ExtraHosts) > 0, "custom host-to-IP mapping and the network mode"},
+		{body.MacAddress != "", "mac-address and the network mode"},
+		{len(h.PortBindings) > 0 || h.PublishAllPorts, "port publishing and the container type network mode"},
+		{len(body.ExposedPorts) > 0, "port exposing and the container type network mode"},
+	} {
+		if c.set {
+			return fmt.Errorf("conflicting options: %s: %w", c.what, errdefs.ErrInvalid)
+		}
+	}
+	return nil
 }
 
 // alone refuses what only a container in networks of its own can have.

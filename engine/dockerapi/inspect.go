@@ -68,14 +68,18 @@ func (s *server) containerInspect(r *request) error {
 	if err != nil {
 		return err
 	}
+	files := c.ID
+	if owner, ok := c.Spec.NetworkMode.Shared(); ok {
+		files = owner
+	}
 	answer := inspectResponse{
 		InspectResponse: container.InspectResponse{
 			ID: c.ID, Created: c.Created.Format(time.RFC3339Nano), Name: "/" + c.Spec.Name,
 			Path: c.Process.Args[0], Args: c.Process.Args[1:],
 			Image: c.ImageConfigDigest, RestartCount: c.Restarts,
 			Driver: "overlay", Platform: "linux",
-			ResolvConfPath: s.engine.FilePath(c.ID, "resolv.conf"), HostnamePath: s.engine.FilePath(c.ID, "hostname"),
-			HostsPath: s.engine.FilePath(c.ID, "hosts"),
+			ResolvConfPath: s.engine.FilePath(files, "resolv.conf"), HostnamePath: s.engine.FilePath(files, "hostname"),
+			HostsPath: s.engine.FilePath(files, "hosts"),
 			State:     inspectState(&c), HostConfig: asked.HostConfig, Config: s.configOf(&c, asked),
 			Mounts: s.mountPoints(&c),
 		},

@@ -340,6 +340,9 @@ func networksOf(c *engine.Container) map[string]*network.EndpointSettings {
 		}
 		return out
 	}
+	if _, shared := c.Spec.NetworkMode.Shared(); shared {
+		return out
+	}
 	for _, ep := range c.Spec.Endpoints {
 		// Neutron's ports are this node's to plug, not to name: the port's ID stands for the network.
 		out[ep.ID] = &network.EndpointSettings{NetworkID: ep.ID, EndpointID: ep.ID}

@@ -54,7 +54,7 @@ func serve(t testing.TB, root, socket string) *api {
 	cgroup := "/nova-agent-test-api" + strings.NewReplacer("/", "-", ".", "-").Replace(root)
 	enginetest.Leaks(t, root, cgroup)
 	e, err := engine.Open(context.Background(), engine.Options{
-		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t),
+		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t), Subnets: enginetest.Subnets(),
 		Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {

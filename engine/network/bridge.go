@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -101,7 +102,7 @@ func (s *session) createBridge(name string, use bridgeUse) error {
 	if err != nil {
 		return err
 	}
-	return s.host.LinkSetAlias(bridge, mark)
+	return s.host.LinkSetAlias(bridge, s.m.alias)
 }
 
 // secureBridge keeps the host out of the containers' network: it answers ARP on the
@@ -138,7 +139,7 @@ func (s *session) dropBridge(name string) error {
 	if err != nil {
 		return unavailable(err)
 	}
-	if link.Type() != "bridge" || link.Attrs().Alias != mark {
+	if link.Type() != "bridge" || !strings.HasPrefix(link.Attrs().Alias, mark) {
 		return nil // somebody else's
 	}
 	busy, err := hasPorts(link.Attrs().Index)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/google/nftables"
@@ -92,7 +93,7 @@ func (m *Manager) OpenGateway(_ context.Context, g Gateway) error {
 	}
 	// A bridge has the lowest address of its ports, unless it is set: a container that comes would change it, and what
 	// the others' neighbour caches say would be wrong for half a minute.
-	if mac := bridgeMAC(g.Bridge); link.Attrs().Alias == mark && !bytes.Equal(link.Attrs().HardwareAddr, mac) {
+	if mac := bridgeMAC(g.Bridge); strings.HasPrefix(link.Attrs().Alias, mark) && !bytes.Equal(link.Attrs().HardwareAddr, mac) {
 		if err := host.LinkSetHardwareAddr(link, mac); err != nil {
 			return fail(fmt.Errorf("MAC %s: %w: %w", mac, err, errdefs.ErrUnavailable))
 		}
