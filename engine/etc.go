@@ -57,10 +57,21 @@ func hostsFile(rec *Container) []byte {
 	return b.Bytes()
 }
 
+// hostGateway stands for the host's address in the container's network.
+const hostGateway = "host-gateway"
+
 func extraHosts(rec *Container) []byte {
 	var b bytes.Buffer
 	for _, h := range rec.Spec.DNS.Hosts {
 		name, addr, _ := strings.Cut(h, ":")
+		if addr == hostGateway {
+			// Docker has its default bridge's address here; ours goes with its last container.
+			ep, _, ok := rec.router(func(ep network.Endpoint) bool { return ep.Gateway4.IsValid() })
+			if !ok {
+				continue
+			}
+			addr = ep.Gateway4.String()
+		}
 		fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(addr, "[]"), name)
 	}
 	return b.Bytes()

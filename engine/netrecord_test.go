@@ -135,7 +135,7 @@ func TestNetworkOutlives(t *testing.T) {
 	port := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), web.Published[0].HostPort)
 	works := func() {
 		t.Helper()
-		if out, err := shell(t, e, other.ID, "until wget -q -O - http://web/; do :; done"); err != nil || out != "served\n" {
+		if out, err := shell(t, e, other.ID, "until wget -q -O - http://web/ 2> /dev/null; do :; done"); err != nil || out != "served\n" {
 			t.Errorf("by its name: %q, %v", out, err)
 		}
 		if got := get(port); got != "served\n" {
@@ -243,6 +243,69 @@ func TestNetworksApart(t *testing.T) {
 			if got := reaches(tt.from, tt.to); got != tt.want {
 				t.Errorf("bridge-nf-call-iptables=%s: %s reaches %s: %v", filtered, tt.from, tt.to, got)
 			}
+		}
+	}
+}
+
+// TestIPv6: containers of a network with IPv6 have addresses and names of it, reach the host, and publish ports by it.
+func TestIPv6(t *testing.T) {
+	need.Root(t)
+	root := tempRoot(t)
+	enginetest.Leaks(t, root, testCgroup(root))
+	e := open(t, options(t, root))
+	n, err := e.CreateNetwork(testContext(t), engine.Network{Name: "six", Driver: engine.DriverBridge, IPv4: true, IPv6: true,
+		Pools: []engine.Pool{{Subnet: netip.MustParsePrefix("fd00:6666::/64")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	join := func(script, name string, ports ...engine.Port) engine.Container {
+		s := spec(t, script)
+		s.Name, s.NetworkMode, s.Ports = name, engine.NetworkBridge, ports
+		s.Networks = []engine.Join{{Network: "six"}}
+		if name == "web" {
+			s.Networks[0].IPv6 = netip.MustParseAddr("fd00:6666::77")
+		}
+		return mustRun(t, e, s)
+	}
+	web := join(serving, "web", engine.Port{Proto: "tcp", ContainerPort: 80})
+	other := join("exec sleep 1000", "other")
+	if out, err := shell(t, e, other.ID, "ping -6 -c 1 -w 20 web && ip -6 route"); err != nil || !strings.Contains(out, "fd00:6666::77") || !strings.Contains(out, "default via fd00:6666::1 dev eth0") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if len(web.Published) != 2 || web.Published[0].HostPort != web.Published[1].HostPort || !web.Published[1].HostIP.Is6() {
+		t.Fatalf("published: %+v", web.Published)
+	}
+	if out, err := shell(t, e, web.ID, "until wget -q -O - http://127.0.0.1/; do :; done"); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	gateway := n.Pools[0].Gateway
+	works := func() {
+		t.Helper()
+		for _, host := range []netip.Addr{gateway, netip.MustParseAddr("127.0.0.1")} {
+			if got := get(netip.AddrPortFrom(host, web.Published[0].HostPort)); got != "served\n" {
+				t.Errorf("at %s: %q", host, got)
+			}
+		}
+		script := fmt.Sprintf("wget -q -O - http://[%s]:%d/", gateway, web.Published[0].HostPort)
+		if out, err := shell(t, e, other.ID, script); err != nil || out != "served\n" {
+			t.Errorf("from a container: %v: %s", err, out)
+		}
+	}
+	works()
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	e = open(t, options(t, root))
+	works()
+	if again := mustInspect(t, e, web.ID); len(again.Published) != 2 {
+		t.Errorf("published: %+v", again.Published)
+	}
+	for _, bad := range []engine.Network{
+		{Name: "bad", Driver: engine.DriverBridge, IPv4: true, Pools: []engine.Pool{{Subnet: netip.MustParsePrefix("fd00:7777::/64")}}},
+		{Name: "bad", Driver: engine.DriverBridge, IPv6: true, Options: map[string]string{"com.docker.network.driver.mtu": "1000"}},
+	} {
+		if _, err := e.CreateNetwork(testContext(t), bad); !errors.Is(err, errdefs.ErrInvalid) {
+			t.Errorf("%+v: %v", bad, err)
 		}
 	}
 }

@@ -59,6 +59,8 @@ func (p published) close() error {
 // publish forwards the ports that wanted names to a container, and returns them with the host's ports that
 // were chosen. The engine listens on these itself, without ever answering: no other program of
 // the host gets them. ErrConflict: a port is taken; then nothing is published.
+//
+// A port that names no address of the host is one of IPv4 and one of IPv6, as far as the container's network has both.
 func (e *Engine) publish(ctx context.Context, rec *Container, wanted []Port) (ports []Port, err error) {
 	to := e.publishedTo(rec)
 	if len(wanted) == 0 || to.network.ID == "" {
@@ -70,13 +72,19 @@ func (e *Engine) publish(ctx context.Context, rec *Container, wanted []Port) (po
 			err = errors.Join(err, p.close())
 		}
 	}()
-	for _, w := range wanted {
+	queue := slices.Clone(wanted)
+	for len(queue) > 0 {
+		w := queue[0]
+		queue = queue[1:]
+		both := !w.HostIP.IsValid() && to.network.IPv6
+		if !w.HostIP.IsValid() {
+			if w.HostIP = to.hostIPv4; !to.network.IPv4 {
+				w.HostIP, both = to.hostIPv6, false
+			}
+		}
 		addr := to.address(w)
 		if !addr.IsValid() {
-			return nil, fmt.Errorf("port %d/%s: the host address %s is IPv6, and the network %s has no IPv6: %w", w.ContainerPort, w.Proto, w.HostIP, to.network.Name, errdefs.ErrInvalid)
-		}
-		if !w.HostIP.IsValid() {
-			w.HostIP = to.hostIPv4
+			return nil, fmt.Errorf("port %d/%s: the network %s has no address of the family of the host address %s: %w", w.ContainerPort, w.Proto, to.network.Name, w.hostIP(), errdefs.ErrInvalid)
 		}
 		claim, got, err := claimPort(w)
 		if err != nil {
@@ -85,6 +93,12 @@ func (e *Engine) publish(ctx context.Context, rec *Container, wanted []Port) (po
 		p.claims = append(p.claims, claim)
 		p.forwards = append(p.forwards, network.Forward{Proto: got.Proto, HostIP: got.HostIP, HostPort: got.HostPort, To: netip.AddrPortFrom(addr, got.ContainerPort)})
 		ports = append(ports, got)
+		if both && !slices.ContainsFunc(wanted, func(o Port) bool {
+			return o.HostIP.Is6() && o.HostPort == got.HostPort && o.Proto == got.Proto
+		}) { // it is there already when an earlier engine published it
+			got.HostIP = to.hostIPv6
+			queue = append([]Port{got}, queue...)
+		}
 	}
 	e.gateways.mu.Lock()
 	defer e.gateways.mu.Unlock()
@@ -100,7 +114,9 @@ func (e *Engine) publish(ctx context.Context, rec *Container, wanted []Port) (po
 type target struct {
 	network  Network
 	endpoint network.Endpoint
-	hostIPv4 netip.Addr // that ports are published at unless they say where
+	// hostIPv4 and hostIPv6 are where ports are published unless they say where. hostIPv4 may be
+	// the zero Addr, which is every address as well.
+	hostIPv4, hostIPv6 netip.Addr
 }
 
 // publishedTo is the endpoint that a container's ports lead to: that of its default route, in a bridge
@@ -120,7 +136,11 @@ func (e *Engine) publishedTo(rec *Container) target {
 	if err != nil {
 		return target{}
 	}
-	return target{network: n, endpoint: ep, hostIPv4: o.hostIPv4}
+	to := target{network: n, endpoint: ep, hostIPv4: o.hostIPv4, hostIPv6: o.hostIPv6}
+	if !to.hostIPv6.IsValid() {
+		to.hostIPv6 = netip.IPv6Unspecified()
+	}
+	return to
 }
 
 // address is the container's address that a port leads to: of the family of the host's address.

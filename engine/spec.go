@@ -232,7 +232,8 @@ type DNS struct {
 	Nameservers []string `json:",omitempty"`
 	Search      []string `json:",omitempty"`
 	Options     []string `json:",omitempty"`
-	// Hosts are lines "name:address" besides localhost and the container's own.
+	// Hosts are lines "name:address" besides localhost and the container's own. The address host-gateway is the
+	// host's, in the network that has the container's default route; without one there is no such line.
 	Hosts []string `json:",omitempty"`
 }
 

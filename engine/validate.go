@@ -341,6 +341,9 @@ func (d *DNS) validate() error {
 	for _, h := range d.Hosts {
 		name, addr, _ := strings.Cut(h, ":")
 		_, err := netip.ParseAddr(strings.Trim(addr, "[]"))
+		if addr == hostGateway {
+			err = nil
+		}
 		if err != nil || name == "" || checkHostname(name, 253) != nil {
 			errs = append(errs, fmt.Errorf("%s is not name:address", printable(h)))
 		}

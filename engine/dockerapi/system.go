@@ -70,7 +70,7 @@ func (s *server) info(r *request) error {
 		DefaultRuntime: runtimeName, LiveRestoreEnabled: true,
 		SecurityOptions: []string{"name=seccomp,profile=builtin", "name=userns", "name=cgroupns"},
 		Plugins: system.PluginsInfo{
-			Log: []string{"json-file", "none"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Volume: []string{volumeDriver},
+			Log: []string{"json-file", "none"}, Network: []string{"bridge", "host", "null"}, Volume: []string{volumeDriver},
 		},
 		CgroupVersion: cgroupVersion(),
 		Warnings:      []string{},

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/google/nftables"
+	mdlayher "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 
 	"novaagent/engine/errdefs"
@@ -158,7 +159,10 @@ var families = []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFa
 //
 // ErrUnavailable: the kernel failed, or has no nftables.
 func (m *Manager) SetRules(_ context.Context, r Rules) error {
-	nft := &nftables.Conn{}
+	nft, err := manyMessages()
+	if err != nil {
+		return err
+	}
 	for _, family := range families {
 		// Whatever an earlier version of this program left is replaced. To delete a table that is not there
 		// is an error, to add one that is there is none.
@@ -169,9 +173,11 @@ func (m *Manager) SetRules(_ context.Context, r Rules) error {
 			return err
 		}
 	}
-	err := nft.Flush()
+	err = nft.Flush()
 	if errors.Is(err, syscall.EAFNOSUPPORT) && !r.hasIPv6() {
-		nft = &nftables.Conn{} // a host without IPv6
+		if nft, err = manyMessages(); err != nil { // a host without IPv6
+			return err
+		}
 		t := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: r.Table}
 		nft.AddTable(t)
 		nft.DelTable(t)
@@ -184,6 +190,16 @@ func (m *Manager) SetRules(_ context.Context, r Rules) error {
 		return fmt.Errorf("nftables: table %s: %w: %w", r.Table, err, errdefs.ErrUnavailable)
 	}
 	return nil
+}
+
+// manyMessages is a connection for large transactions. The kernel acknowledges each of their messages before any is
+// read, and 200 of these are too many for a socket's usual buffer.
+func manyMessages() (*nftables.Conn, error) {
+	const enough = 16 << 20
+	nft, err := nftables.New(nftables.WithSockOptions(func(c *mdlayher.Conn) error {
+		return errors.Join(c.SetReadBuffer(enough), c.SetWriteBuffer(enough))
+	}))
+	return nft, unavailable(err)
 }
 
 // HasRules tells whether the table is there: who loads the host's firewall anew may have flushed it.
