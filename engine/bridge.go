@@ -117,9 +117,6 @@ func (e *Engine) openNetwork(ctx context.Context, n *Network) error {
 
 // openNetworkLocked is openNetwork with e.gateways.mu held. What is right already is left alone.
 func (e *Engine) openNetworkLocked(ctx context.Context, n *Network) error {
-	if n.Driver != DriverBridge {
-		return nil
-	}
 	g, err := n.gateway()
 	if err != nil {
 		return err
@@ -201,9 +198,6 @@ func (e *Engine) openGatewaysLocked() ([]network.Gateway, error) {
 	}
 	var list []network.Gateway
 	for _, n := range all {
-		if n.Driver != DriverBridge {
-			continue
-		}
 		g, err := n.gateway()
 		if err != nil {
 			return nil, err

@@ -246,9 +246,6 @@ func (e *Engine) endpointLocked(t *tracked, j *Join, n *Network, position int) (
 	if ep.GuestDevice == "" && o.prefix != "eth" {
 		ep.GuestDevice = o.prefix + strconv.Itoa(position)
 	}
-	if n.Driver != DriverBridge {
-		n.vlanEndpoint(&ep, &o)
-	}
 	taken, resting := e.takenLocked(t, n.ID)
 	earlier := map[netip.Addr]bool{}
 	for _, old := range t.rec.Spec.Endpoints {

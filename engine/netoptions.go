@@ -60,12 +60,8 @@ func (n *Network) options() (o networkOptions, err error) {
 			}
 		case name == optionIPv4, name == optionIPv6:
 			_, err = strconv.ParseBool(value)
-		case n.Driver == DriverBridge:
-			err = o.bridgeOption(name, value)
-		case n.Driver == DriverMacvlan, n.Driver == DriverIPvlan:
-			err = o.vlanOption(n.Driver, name, value)
 		default:
-			err = fmt.Errorf("the driver %s does not have it", n.Driver)
+			err = o.bridgeOption(name, value)
 		}
 		if err != nil {
 			return o, fmt.Errorf("invalid network option %s=%s: %v: %w", printable(name), printable(value), err, errdefs.ErrInvalid)
@@ -129,11 +125,13 @@ func (n *Network) validate() error {
 		return fmt.Errorf("operation is not permitted on predefined %s network: %w", n.Name, errdefs.ErrForbidden)
 	}
 	switch n.Driver {
-	case DriverBridge, DriverMacvlan, DriverIPvlan:
+	case DriverBridge:
+	case "macvlan", "ipvlan":
+		return fmt.Errorf("the network driver %s is not available yet: use %s: %w", n.Driver, DriverBridge, errdefs.ErrUnsupported)
 	case driverHost, driverNull:
 		return fmt.Errorf("only one instance of %q network is allowed: %w", n.Driver, errdefs.ErrForbidden)
 	default:
-		return fmt.Errorf("could not find plugin %s in v1 plugin registry: plugin not found: use bridge, macvlan or ipvlan: %w", printable(n.Driver), errdefs.ErrNotFound)
+		return fmt.Errorf("could not find plugin %s in v1 plugin registry: plugin not found: use bridge: %w", printable(n.Driver), errdefs.ErrNotFound)
 	}
 	for name, set := range map[string]*bool{optionIPv4: &n.IPv4, optionIPv6: &n.IPv6} {
 		if value, ok := n.Options[name]; ok {

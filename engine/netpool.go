@@ -79,10 +79,7 @@ func (p *Pool) validate() error {
 func (n *Network) choosePools(ipv4 []netip.Prefix, root string, others []Network) error {
 	var taken []netip.Prefix
 	for _, other := range others {
-		// Endpoints of a macvlan or ipvlan network are in a network outside the host, maybe the same one.
-		if n.bridged() == other.bridged() {
-			taken = append(taken, subnets(other.Pools)...)
-		}
+		taken = append(taken, subnets(other.Pools)...)
 	}
 	for _, family := range []struct {
 		on, ipv6   bool
@@ -110,9 +107,6 @@ func (n *Network) choosePools(ipv4 []netip.Prefix, root string, others []Network
 	}
 	return nil
 }
-
-// bridged says that the network's subnets are the host's to route.
-func (n *Network) bridged() bool { return n.Driver == DriverBridge }
 
 // first is the lowest address that something may have.
 func (p *Pool) first() netip.Addr {

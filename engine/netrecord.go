@@ -27,11 +27,9 @@ const kindUserNetwork store.Kind = "docker-network"
 
 // The drivers of networks.
 const (
-	DriverBridge  = "bridge"
-	DriverMacvlan = "macvlan"
-	DriverIPvlan  = "ipvlan"
-	driverHost    = "host"
-	driverNull    = "null"
+	DriverBridge = "bridge"
+	driverHost   = "host"
+	driverNull   = "null"
 )
 
 // IDs of the networks that are always there.
@@ -57,7 +55,7 @@ type Network struct {
 	IPv6       bool `json:",omitempty"`
 	// Pools are the subnets, at most one of each family.
 	Pools []Pool
-	// Device is the Linux bridge, or the parent of macvlan and ipvlan devices.
+	// Device is the Linux bridge.
 	Device string `json:",omitempty"`
 }
 
@@ -156,7 +154,7 @@ func (e *Engine) CreateNetwork(ctx context.Context, n Network) (Network, error) 
 	if err := n.choosePools(e.opts.Subnets, e.opts.Root, list); err != nil {
 		return Network{}, err
 	}
-	if err := e.chooseDevice(&n, list); err != nil {
+	if err := n.chooseDevice(list); err != nil {
 		return Network{}, err
 	}
 	if err := store.Put(e.db, kindUserNetwork, n.ID, n); err != nil {
@@ -231,13 +229,11 @@ func (e *Engine) removeNetworkLocked(ctx context.Context, n *Network) error {
 	e.mu.Lock()
 	delete(e.networks, n.ID)
 	e.mu.Unlock()
-	if n.Driver == DriverBridge {
-		if err := e.network.CloseGateway(ctx, n.Device); err != nil {
-			return err
-		}
-		if err := e.writeRulesLocked(ctx); err != nil {
-			return err
-		}
+	if err := e.network.CloseGateway(ctx, n.Device); err != nil {
+		return err
+	}
+	if err := e.writeRulesLocked(ctx); err != nil {
+		return err
 	}
 	e.step("network.closed", n.ID)
 	return store.Delete(e.db, kindUserNetwork, n.ID)
@@ -290,19 +286,14 @@ func (e *Engine) networksLocked() ([]Network, error) {
 }
 
 // chooseDevice names n's bridge and refuses one that another network has.
-func (e *Engine) chooseDevice(n *Network, list []Network) error {
-	switch n.Driver {
-	case DriverBridge:
-		o, err := n.options()
-		if err != nil {
-			return err
-		}
-		n.Device = firstOf(o.device, "br-"+n.ID[:12])
-	case DriverMacvlan, DriverIPvlan:
-		return e.chooseParent(n, list)
+func (n *Network) chooseDevice(list []Network) error {
+	o, err := n.options()
+	if err != nil {
+		return err
 	}
+	n.Device = firstOf(o.device, "br-"+n.ID[:12])
 	for _, other := range list {
-		if other.Driver == DriverBridge && other.Device == n.Device {
+		if other.Device == n.Device {
 			return fmt.Errorf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name: %w",
 				n.ID, n.Device, other.ID, other.Device, errdefs.ErrForbidden)
 		}

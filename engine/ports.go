@@ -129,7 +129,7 @@ func (e *Engine) publishedTo(rec *Container) target {
 		return target{}
 	}
 	n, err := e.Network(join.Network)
-	if err != nil || n.Driver != DriverBridge || n.Internal {
+	if err != nil || n.Internal {
 		return target{}
 	}
 	o, err := n.options()

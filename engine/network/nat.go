@@ -145,12 +145,6 @@ func (m *Manager) CloseGateway(_ context.Context, bridge string) error {
 	return s.dropBridge(bridge)
 }
 
-// HasBridge tells whether the host has a device of that name.
-func (m *Manager) HasBridge(name string) bool {
-	_, err := netlink.LinkByName(name)
-	return err == nil
-}
-
 // families are the tables there may be.
 var families = []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6}
 
