@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 
 	"novaagent/engine/errdefs"
@@ -17,19 +20,20 @@ const kindNetwork store.Kind = "network"
 // bridgeName is the key of the bridge network's record, and its name in Docker's API.
 const bridgeName = "bridge"
 
-// BridgeNetwork is the network of containers in mode NetworkBridge. Its addresses stay the same
-// as long as the engine's root does. The device and its rules are there while there is a
-// container in it.
+// BridgeNetwork is the network of containers that name none. Its addresses stay the same
+// as long as the engine's root does. The device is there while there is a container in it.
 type BridgeNetwork struct {
 	Device  string       // the Linux bridge
 	Gateway netip.Prefix // the host's address in it, with the subnet's length
 }
 
-// bridge guards the device and the rules.
-type bridge struct {
+// gateways are the devices and rules of the bridges. mu comes before Engine.mu.
+type gateways struct {
 	mu        sync.Mutex
 	chosen    BridgeNetwork        // once it was needed
 	published map[string]published // by container
+	written   []network.Gateway    // that the rules were made of
+	opening   bool                 // Open is at work, and writes the rules once, at its end
 }
 
 // bridgeSubnets are Docker's default address pools, the first of which that no route of the host
@@ -48,20 +52,26 @@ func bridgeSubnets() []netip.Prefix {
 // BridgeNetwork returns the bridge network; the first call chooses its addresses. ErrExhausted:
 // no subnet is free on this host.
 func (e *Engine) BridgeNetwork() (BridgeNetwork, error) {
-	e.bridge.mu.Lock()
-	defer e.bridge.mu.Unlock()
+	e.gateways.mu.Lock()
+	defer e.gateways.mu.Unlock()
 	return e.bridgeLocked()
 }
 
-// bridgeLocked is BridgeNetwork with e.bridge.mu held.
+// bridgeLocked is BridgeNetwork with e.gateways.mu held.
 func (e *Engine) bridgeLocked() (BridgeNetwork, error) {
-	if e.bridge.chosen.Device != "" {
-		return e.bridge.chosen, nil
+	if e.gateways.chosen.Device != "" {
+		return e.gateways.chosen, nil
 	}
 	n, err := store.Get[BridgeNetwork](e.db, kindNetwork, bridgeName)
 	if errors.Is(err, errdefs.ErrNotFound) {
+		var taken []netip.Prefix
+		e.mu.RLock()
+		for _, other := range e.networks {
+			taken = append(taken, subnets(other.Pools)...)
+		}
+		e.mu.RUnlock()
 		var subnet netip.Prefix
-		if subnet, err = network.FreeSubnet(bridgeSubnets()); err == nil {
+		if subnet, err = network.FreeSubnet(e.opts.Subnets, taken); err == nil {
 			n = BridgeNetwork{Device: "na" + e.mark(), Gateway: netip.PrefixFrom(subnet.Addr().Next(), subnet.Bits())}
 			err = store.Put(e.db, kindNetwork, bridgeName, n)
 		}
@@ -69,83 +79,198 @@ func (e *Engine) bridgeLocked() (BridgeNetwork, error) {
 	if err != nil {
 		return BridgeNetwork{}, fmt.Errorf("bridge network: %w", err)
 	}
-	e.bridge.chosen = n
+	e.gateways.chosen = n
 	return n, nil
+}
+
+// defaultNetwork is the bridge network as one of many.
+func (e *Engine) defaultNetwork() (Network, error) {
+	e.gateways.mu.Lock()
+	defer e.gateways.mu.Unlock()
+	return e.defaultNetworkLocked()
+}
+
+// defaultNetworkLocked is defaultNetwork with e.gateways.mu held.
+func (e *Engine) defaultNetworkLocked() (Network, error) {
+	b, err := e.bridgeLocked()
+	if err != nil {
+		return Network{}, err
+	}
+	return Network{
+		ID: BridgeNetworkID, Name: bridgeName, Driver: DriverBridge, IPv4: true, Device: b.Device,
+		Pools: []Pool{{Subnet: b.Gateway.Masked(), Gateway: b.Gateway.Addr()}},
+	}, nil
 }
 
 // mark tells this engine's devices and tables from those of another one on the host.
 func (e *Engine) mark() string { return rootMark(e.opts.Root) }
 
-// natTable is the nftables table of the bridge network.
+// natTable is the name of the engine's nftables tables.
 func (e *Engine) natTable() string { return "nova-agent-" + e.mark() }
 
-// bridgeEndpointLocked makes an endpoint with the lowest address that no container has. The
-// caller holds e.mu.
-func (e *Engine) bridgeEndpointLocked(n BridgeNetwork, id string) (network.Endpoint, error) {
-	taken := map[netip.Addr]bool{n.Gateway.Addr(): true}
-	for _, t := range e.containers {
-		for _, ep := range t.rec.Spec.Endpoints {
-			for _, a := range ep.Addresses {
-				taken[a.Addr()] = true
-			}
-		}
-	}
-	a := n.Gateway.Addr().Next()
-	for taken[a] {
-		a = a.Next()
-	}
-	if !n.Gateway.Contains(a) || !n.Gateway.Contains(a.Next()) { // the last one is for broadcasts
-		return network.Endpoint{}, fmt.Errorf("no available IPv4 addresses on the bridge network %s: %w", n.Gateway.Masked(), errdefs.ErrExhausted)
-	}
-	octets := a.As4()
-	return network.Endpoint{
-		ID: id, Kind: network.KindBridge, Bridge: n.Device, BridgeCreate: true, Hairpin: true,
-		HostDevice: "veth" + id[:10], GuestDevice: "eth0",
-		// Of the address, as dockerd's were: a neighbour's cache stays right when a container comes in another's place.
-		MAC:       fmt.Sprintf("02:42:%02x:%02x:%02x:%02x", octets[0], octets[1], octets[2], octets[3]),
-		Addresses: []netip.Prefix{netip.PrefixFrom(a, n.Gateway.Bits())}, Gateway4: n.Gateway.Addr(),
-	}, nil
+// openNetwork makes the device and the rules of a network that a container is about to join.
+func (e *Engine) openNetwork(ctx context.Context, n *Network) error {
+	e.gateways.mu.Lock()
+	defer e.gateways.mu.Unlock()
+	return e.openNetworkLocked(ctx, n)
 }
 
-// openBridge makes the host the gateway of the bridge, which an endpoint has joined already and
-// so keeps.
-func (e *Engine) openBridge(ctx context.Context) error {
-	e.bridge.mu.Lock()
-	defer e.bridge.mu.Unlock()
-	return e.openBridgeLocked(ctx)
-}
-
-// openBridgeLocked is openBridge with e.bridge.mu held. It also makes the published ports true.
-func (e *Engine) openBridgeLocked(ctx context.Context) error {
-	n, err := e.bridgeLocked()
+// openNetworkLocked is openNetwork with e.gateways.mu held. What is right already is left alone.
+func (e *Engine) openNetworkLocked(ctx context.Context, n *Network) error {
+	g, err := n.gateway()
 	if err != nil {
 		return err
 	}
-	return e.network.OpenNAT(ctx, network.NAT{Table: e.natTable(), Bridge: n.Device, Gateway: n.Gateway, Forwards: e.bridge.forwardsLocked()})
+	if err := e.network.OpenGateway(ctx, g); err != nil {
+		return err
+	}
+	return e.ensureRulesLocked(ctx)
 }
 
-// closeBridge removes the rules if no container but the one with that ID needs them.
-func (e *Engine) closeBridge(ctx context.Context, id string) error {
-	e.bridge.mu.Lock()
-	defer e.bridge.mu.Unlock()
-	if _, err := store.Get[BridgeNetwork](e.db, kindNetwork, bridgeName); errors.Is(err, errdefs.ErrNotFound) {
-		return nil // there never was one
+// gateway is what the host is to a bridge network.
+func (n *Network) gateway() (network.Gateway, error) {
+	o, err := n.options()
+	if err != nil {
+		return network.Gateway{}, err
 	}
-	// Who comes now finds the rules gone, or waits for the lock to add them.
-	if e.onBridge(id) {
+	g := network.Gateway{Bridge: n.Device, Internal: n.Internal, KeepSource: o.keepSource, Apart: o.apart, MTU: o.mtu, Subnets: subnets(n.Pools)}
+	for _, p := range n.Pools {
+		if !(o.noGateway && p.Gateway.Is4()) {
+			g.Addresses = append(g.Addresses, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
+		}
+	}
+	return g, nil
+}
+
+// ensureRulesLocked writes the rules if a network came or went, or somebody flushed them with the
+// rest of the host's. The caller holds e.gateways.mu.
+func (e *Engine) ensureRulesLocked(ctx context.Context) error {
+	if e.gateways.opening {
 		return nil
 	}
-	return e.network.CloseNAT(ctx, e.natTable())
+	list, err := e.openGatewaysLocked()
+	if err != nil {
+		return err
+	}
+	if slices.EqualFunc(list, e.gateways.written, sameGateway) && e.network.HasRules(e.natTable()) == (len(list) > 0) {
+		return nil
+	}
+	return e.writeRulesLocked(ctx)
 }
 
-// onBridge tells whether a container other than that one is in the bridge network.
-func (e *Engine) onBridge(but string) bool {
+// sameGateway tells whether two make the same rules.
+func sameGateway(a, b network.Gateway) bool {
+	return a.Bridge == b.Bridge && slices.Equal(a.Subnets, b.Subnets) && a.Internal == b.Internal && a.KeepSource == b.KeepSource && a.Apart == b.Apart
+}
+
+// writeRulesLocked makes the rules those of the networks and published ports that there are. The caller
+// holds e.gateways.mu.
+func (e *Engine) writeRulesLocked(ctx context.Context) error {
+	if e.gateways.opening {
+		return nil
+	}
+	list, err := e.openGatewaysLocked()
+	if err != nil {
+		return err
+	}
+	err = e.network.SetRules(ctx, network.Rules{Table: e.natTable(), Gateways: list, Forwards: e.gateways.forwardsLocked()})
+	if err != nil {
+		return err
+	}
+	e.gateways.written = list
+	return nil
+}
+
+// openGatewaysLocked are the gateways of all bridge networks, in an order that stays; of the default one
+// if a container is in it. The caller holds e.gateways.mu.
+func (e *Engine) openGatewaysLocked() ([]network.Gateway, error) {
+	var all []Network
 	e.mu.RLock()
-	defer e.mu.RUnlock()
+	all = slices.Collect(maps.Values(e.networks))
+	used := e.usedLocked(BridgeNetworkID)
+	e.mu.RUnlock()
+	if used {
+		b, err := e.defaultNetworkLocked()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, b)
+	}
+	var list []network.Gateway
+	for _, n := range all {
+		g, err := n.gateway()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, g)
+	}
+	slices.SortFunc(list, func(a, b network.Gateway) int { return strings.Compare(a.Bridge, b.Bridge) })
+	return list, nil
+}
+
+// usedLocked tells whether a container is in the network with that ID. The caller holds e.mu.
+func (e *Engine) usedLocked(id string) bool {
 	for _, t := range e.containers {
-		if t.id != but && t.rec.Spec.NetworkMode == NetworkBridge {
+		if slices.ContainsFunc(t.claims, func(c claim) bool { return c.network == id }) {
 			return true
 		}
 	}
 	return false
+}
+
+// closeBridge removes the default bridge if no container is in it any more.
+func (e *Engine) closeBridge(ctx context.Context) error {
+	e.gateways.mu.Lock()
+	defer e.gateways.mu.Unlock()
+	if e.gateways.opening {
+		return nil // Open does, at its end
+	}
+	if e.gateways.chosen.Device == "" {
+		if _, err := store.Get[BridgeNetwork](e.db, kindNetwork, bridgeName); errors.Is(err, errdefs.ErrNotFound) {
+			return nil // there never was one
+		}
+	}
+	// Who comes now finds it gone, or waits for the lock to make it.
+	e.mu.RLock()
+	used := e.usedLocked(BridgeNetworkID)
+	e.mu.RUnlock()
+	if used {
+		return nil
+	}
+	b, err := e.bridgeLocked()
+	if err != nil {
+		return err
+	}
+	if err := e.network.CloseGateway(ctx, b.Device); err != nil {
+		return err
+	}
+	return e.ensureRulesLocked(ctx)
+}
+
+// openNetworks makes the devices of all networks as the engine opens, and then the rules.
+func (e *Engine) openNetworks(ctx context.Context) {
+	e.gateways.mu.Lock()
+	defer e.gateways.mu.Unlock()
+	e.mu.RLock()
+	list := slices.Collect(maps.Values(e.networks))
+	used := e.usedLocked(BridgeNetworkID)
+	e.mu.RUnlock()
+	if used {
+		if b, err := e.defaultNetworkLocked(); err == nil {
+			list = append(list, b)
+		}
+	}
+	for _, n := range list {
+		if err := e.openNetworkLocked(ctx, &n); err != nil {
+			e.log.Error("a network cannot be opened; its containers cannot start", "network", n.Name, "error", err)
+		}
+	}
+	e.gateways.opening = false
+	err := e.writeRulesLocked(ctx)
+	if len(list) == 0 && !e.network.HasRules(e.natTable()) {
+		err = nil // a host without nftables runs containers that need none
+	}
+	if err != nil {
+		e.log.Error("the rules of the networks cannot be written", "error", err)
+	}
 }

@@ -220,10 +220,10 @@ func TestBridgeIsNotForAll(t *testing.T) {
 
 func TestFreeSubnet(t *testing.T) {
 	taken, free := netip.MustParsePrefix("127.0.0.0/24"), netip.MustParsePrefix("100.127.255.0/24")
-	if got, err := network.FreeSubnet([]netip.Prefix{taken, free}); err != nil || got != free {
+	if got, err := network.FreeSubnet([]netip.Prefix{taken, free}, nil); err != nil || got != free {
 		t.Errorf("%v, %v", got, err)
 	}
-	if got, err := network.FreeSubnet([]netip.Prefix{taken}); !errors.Is(err, errdefs.ErrExhausted) {
+	if got, err := network.FreeSubnet([]netip.Prefix{free}, []netip.Prefix{free}); !errors.Is(err, errdefs.ErrExhausted) {
 		t.Errorf("%v, %v", got, err)
 	}
 }

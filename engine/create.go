@@ -12,17 +12,17 @@ import (
 	"novaagent/engine/errdefs"
 	"novaagent/engine/image"
 	"novaagent/engine/kernel"
-	"novaagent/engine/network"
 	"novaagent/engine/store"
 )
 
 // Steps are the names Options.Hooks announces. Each comes after what it names.
 var Steps = []string{
 	"create.recorded", "create.files", "create.namespaces", "create.network", "create.volumes", "create.done",
-	"start.prepared", "start.process", "start.done",
-	"remove.recorded", "remove.process", "remove.network", "remove.files", "remove.volumes", "remove.done",
+	"start.prepared", "start.joined", "start.process", "start.done",
+	"remove.recorded", "remove.process", "remove.network", "remove.namespaces", "remove.files", "remove.volumes", "remove.done",
 	"trash.files", "trash.namespaces",
 	"volume.files", "volume.recorded", "volume.forgotten", "volume.plugin", "volume.mounted",
+	"network.recorded", "network.opened", "network.closed",
 }
 
 // undoTimeout bounds cleanup, which goes on when the caller has left.
@@ -32,8 +32,7 @@ const undoTimeout = time.Minute
 // writable layer. No process runs yet.
 //
 // ErrInvalid: the spec or the image's configuration is wrong. ErrNotFound: no such image.
-// ErrConflict: the name or ID is taken. ErrExhausted: no id range is left, or no address in
-// the bridge network. On an error nothing is left behind.
+// ErrConflict: the name or ID is taken. ErrExhausted: no id range is left. On an error nothing is left behind.
 func (e *Engine) Create(ctx context.Context, spec Spec) (Container, error) {
 	return e.create(ctx, spec, synced)
 }
@@ -78,7 +77,14 @@ func (e *Engine) plan(spec Spec) (*Container, error) {
 		spec.NetworkMode = NetworkNone
 	}
 	if spec.NetworkMode == NetworkBridge && len(spec.Endpoints) > 0 {
-		return nil, fmt.Errorf("network mode %s comes with an endpoint of the engine's: %w", NetworkBridge, errdefs.ErrInvalid)
+		return nil, fmt.Errorf("network mode %s comes with endpoints of the engine's: %w", NetworkBridge, errdefs.ErrInvalid)
+	}
+	err := e.planJoins(&spec)
+	if err != nil {
+		return nil, err
+	}
+	if rec.IDsOf, err = e.planSharedNetwork(&spec, rec.ID); err != nil {
+		return nil, err
 	}
 	if spec.NetworkMode == NetworkHost || spec.Security.Privileged {
 		// Capabilities in a user namespace of its own count for nothing in the host's
@@ -92,7 +98,6 @@ func (e *Engine) plan(spec Spec) (*Container, error) {
 	}
 	var img image.Image
 	if spec.Image != "" {
-		var err error
 		if img, err = e.images.Get(spec.Image); err != nil {
 			return nil, err
 		}
@@ -118,15 +123,8 @@ func NewID() string {
 	return hex.EncodeToString(b[:])
 }
 
-// reserve takes rec's name and ID, and an address in the bridge network if it asks for one.
+// reserve takes rec's name and ID.
 func (e *Engine) reserve(rec *Container) (*tracked, error) {
-	var bridge BridgeNetwork
-	if rec.Spec.NetworkMode == NetworkBridge {
-		var err error
-		if bridge, err = e.BridgeNetwork(); err != nil {
-			return nil, err
-		}
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if id, taken := e.names[rec.Spec.Name]; taken {
@@ -135,13 +133,6 @@ func (e *Engine) reserve(rec *Container) (*tracked, error) {
 	}
 	if e.containers[rec.ID] != nil {
 		return nil, fmt.Errorf("the container ID %s is already in use: %w", rec.ID, errdefs.ErrConflict)
-	}
-	if rec.Spec.NetworkMode == NetworkBridge {
-		ep, err := e.bridgeEndpointLocked(bridge, rec.ID)
-		if err != nil {
-			return nil, err
-		}
-		rec.Spec.Endpoints = []network.Endpoint{ep}
 	}
 	t := newTracked(rec)
 	e.containers[rec.ID] = t

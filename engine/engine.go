@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -43,6 +44,8 @@ type Options struct {
 	JournalSocket string
 	// Plugins finds plug-ins; nil directories mean Docker's.
 	Plugins plugin.Finder
+	// Subnets are those that networks get unless one is asked for; nil means Docker's. They are IPv4.
+	Subnets []netip.Prefix
 	// ImageLimits bound imports; zero fields have defaults.
 	ImageLimits image.Limits
 	Logger      *slog.Logger
@@ -65,7 +68,7 @@ type Engine struct {
 	images   *image.Store
 	runtime  *runtime.Runtime
 	network  *network.Manager
-	bridge   bridge
+	gateways gateways
 	cgroup   string
 	events   *eventLog
 	locks    keyedLocks
@@ -80,9 +83,10 @@ type Engine struct {
 
 	mu          sync.RWMutex
 	containers  map[string]*tracked
-	names       map[string]string // name to ID, those being created included
-	volumes     map[string]Volume // by name
-	pluginPaths map[string]string // of mounted volumes, by name
+	names       map[string]string  // name to ID, those being created included
+	volumes     map[string]Volume  // by name
+	pluginPaths map[string]string  // of mounted volumes, by name
+	networks    map[string]Network // by ID, without those that are always there
 	execs       map[string]*execution
 	closing     bool
 }
@@ -118,9 +122,12 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 		containers:  map[string]*tracked{},
 		names:       map[string]string{},
 		execs:       map[string]*execution{},
-		bridge:      bridge{published: map[string]published{}},
+		gateways:    gateways{published: map[string]published{}, opening: true},
 		volumes:     map[string]Volume{},
 		pluginPaths: map[string]string{},
+	}
+	if e.opts.Subnets == nil {
+		e.opts.Subnets = bridgeSubnets()
 	}
 	e.volumeLocks.what = "volume"
 	// Not ctx: what it starts goes on when Open has returned.
@@ -169,7 +176,7 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 	if e.images, err = image.Open(ctx, filepath.Join(e.opts.Root, "images"), imageOptions); err != nil {
 		return fmt.Errorf("engine root %s: %w", e.opts.Root, err)
 	}
-	e.network = network.New(network.Options{Logger: e.log, OVSDB: e.opts.OVSDB})
+	e.network = network.New(network.Options{Logger: e.log, OVSDB: e.opts.OVSDB, Owner: e.mark()})
 	e.runtime, err = runtime.New(runtime.Options{
 		RunDir:       filepath.Join(e.opts.RunDir, "runtime"),
 		CgroupParent: e.cgroup,
@@ -195,7 +202,8 @@ func (e *Engine) Close() error {
 	e.cancel()
 	e.routines.Wait()
 	var errs []error
-	for _, p := range e.bridge.published { // the rules stay: the containers run on
+	e.closeAllNames()
+	for _, p := range e.gateways.published { // the rules stay: the containers run on
 		errs = append(errs, p.close())
 	}
 	if e.runtime != nil {

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"novaagent/engine/network"
 )
 
 // etcFiles are mounted over /etc/NAME of the container.
@@ -19,7 +21,7 @@ func (e *Engine) writeEtc(rec *Container, dir string) error {
 		var content []byte
 		switch name {
 		case "hosts":
-			content = hostsFile(rec)
+			content = append(hostsFile(rec), e.linkHosts(rec)...)
 		case "hostname":
 			content = []byte(rec.Spec.hostname(rec.ID) + "\n")
 		case "resolv.conf":
@@ -55,10 +57,21 @@ func hostsFile(rec *Container) []byte {
 	return b.Bytes()
 }
 
+// hostGateway stands for the host's address in the container's network.
+const hostGateway = "host-gateway"
+
 func extraHosts(rec *Container) []byte {
 	var b bytes.Buffer
 	for _, h := range rec.Spec.DNS.Hosts {
 		name, addr, _ := strings.Cut(h, ":")
+		if addr == hostGateway {
+			// Docker has its default bridge's address here; ours goes with its last container.
+			ep, _, ok := rec.router(func(ep network.Endpoint) bool { return ep.Gateway4.IsValid() })
+			if !ok {
+				continue
+			}
+			addr = ep.Gateway4.String()
+		}
 		fmt.Fprintf(&b, "%s\t%s\n", strings.Trim(addr, "[]"), name)
 	}
 	return b.Bytes()
@@ -70,6 +83,10 @@ func resolvConf(rec *Container) []byte {
 	dns := rec.Spec.DNS
 	if rec.Spec.NetworkMode != NetworkEndpoints {
 		host := hostDNS()
+		if rec.named() {
+			// The container's own name service asks the others.
+			dns.Nameservers = []string{network.ResolverAddress.String()}
+		}
 		if rec.Spec.NetworkMode == NetworkBridge {
 			host.Nameservers = reachableDNS(host.Nameservers)
 		}
@@ -82,6 +99,9 @@ func resolvConf(rec *Container) []byte {
 		if len(dns.Options) == 0 {
 			dns.Options = host.Options
 		}
+	}
+	if rec.named() && !slices.ContainsFunc(dns.Options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+		dns.Options = append(slices.Clone(dns.Options), "ndots:0") // names without a dot are containers', not to be searched for
 	}
 	var b bytes.Buffer
 	for _, server := range dns.Nameservers {

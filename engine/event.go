@@ -4,7 +4,10 @@ import (
 	"time"
 )
 
-// Action is what happened to a container or volume.
+// NetworkRef names a network.
+type NetworkRef struct{ ID, Name, Driver string }
+
+// Action is what happened to a container, volume or network.
 type Action string
 
 const (
@@ -31,6 +34,9 @@ const (
 	ActionUnmount Action = "unmount" // after its die
 
 	// Action "health_status: " and the status: Container.Health.Status has changed.
+	// Of networks, besides create and destroy.
+	ActionConnect    Action = "connect"    // before the container's start
+	ActionDisconnect Action = "disconnect" // around its die
 
 	ActionExecCreate Action = "exec_create"
 	ActionExecStart  Action = "exec_start"
@@ -65,6 +71,9 @@ type Event struct {
 	Volume string
 	// Driver is that volume's plug-in, empty for "local".
 	Driver string
+	// Network is the network it happened to. Of the other fields only ID may be set, to that of the
+	// container that came or went.
+	Network NetworkRef
 	// Mount is set for ActionMount and ActionUnmount.
 	Mount Mount
 }

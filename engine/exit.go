@@ -99,6 +99,9 @@ func (e *Engine) ended(ctx context.Context, t *tracked) {
 	if err := e.unmountPlugins(ctx, t); err != nil {
 		e.log.Error("taking back the volumes of a container that has ended", "container_id", t.id, "error", err)
 	}
+	if err := e.leave(ctx, t); err != nil {
+		e.log.Error("taking a container that has ended out of its networks", "container_id", t.id, "error", err)
+	}
 }
 
 func exitOf(x runtime.Exit) Exit {

@@ -70,7 +70,7 @@ func testCgroup(root string) string {
 }
 
 func options(t testing.TB, root string) engine.Options {
-	return engine.Options{Root: root, CgroupParent: testCgroup(root), WarmShims: 1, Shim: shim.Program(t), Logger: logger(t)}
+	return engine.Options{Root: root, CgroupParent: testCgroup(root), WarmShims: 1, Shim: shim.Program(t), Subnets: enginetest.Subnets(), Logger: logger(t)}
 }
 
 // logger writes to the test's log.
@@ -120,13 +120,25 @@ func open(t testing.TB, o engine.Options) *engine.Engine {
 	return e
 }
 
-// removeAll removes the containers with their volumes, and the volumes that a test gave a name.
+// removeAll removes the containers with their volumes, the volumes that a test gave a name, and the networks.
 func removeAll(e *engine.Engine) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var errs []error
 	for _, c := range e.List() {
 		if err := e.Remove(ctx, c.ID, engine.RemoveOptions{Force: true, Volumes: true}); err != nil && !errors.Is(err, errdefs.ErrNotFound) && !errors.Is(err, errdefs.ErrUnavailable) {
+			errs = append(errs, err)
+		}
+	}
+	networks, err := e.Networks()
+	if err != nil && !errors.Is(err, errdefs.ErrUnavailable) {
+		errs = append(errs, err)
+	}
+	for _, n := range networks {
+		if n.Predefined() {
+			continue
+		}
+		if err := e.RemoveNetwork(ctx, n.ID); err != nil && !errors.Is(err, errdefs.ErrUnavailable) {
 			errs = append(errs, err)
 		}
 	}

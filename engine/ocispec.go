@@ -28,7 +28,7 @@ func (e *Engine) ociSpec(ctx context.Context, rec *Container) (*specs.Spec, held
 	}
 	s.Root = &specs.Root{Readonly: rec.Spec.Security.ReadonlyRootfs}
 	p := s.Process
-	p.Args, p.Env, p.Cwd, p.Terminal = rec.Process.Args, rec.Process.Env, rec.Process.WorkDir, rec.Spec.TTY
+	p.Args, p.Env, p.Cwd, p.Terminal = rec.Process.Args, slices.Concat(e.linkEnv(rec), rec.Process.Env), rec.Process.WorkDir, rec.Spec.TTY
 	groups, err := rec.Spec.groups()
 	if err != nil {
 		return nil, nil, err
@@ -88,10 +88,10 @@ func (e *Engine) namespaces(s *specs.Spec, rec *Container) {
 	default:
 		drop(specs.UserNamespace)
 	}
-	if rec.Spec.NetworkMode == NetworkHost {
+	if e.hostNetworked(rec) {
 		drop(specs.NetworkNamespace)
 	} else {
-		set(specs.NetworkNamespace, filepath.Join(dir, "net"))
+		set(specs.NetworkNamespace, filepath.Join(e.nsDir(rec.networkOwner()), "net"))
 	}
 	for _, ns := range []struct {
 		kind specs.LinuxNamespaceType
@@ -152,7 +152,7 @@ func (e *Engine) mounts(s *specs.Spec, rec *Container) (held heldFiles, err erro
 	for _, name := range etcFiles {
 		if target := "/etc/" + name; !taken[target] {
 			s.Mounts = append(s.Mounts, specs.Mount{
-				Destination: target, Type: "bind", Source: e.FilePath(rec.ID, name),
+				Destination: target, Type: "bind", Source: e.FilePath(rec.networkOwner(), name),
 				Options: []string{"bind", "rw", "nosuid", "nodev", "noexec", "private"},
 			})
 		}

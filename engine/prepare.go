@@ -63,7 +63,10 @@ func (e *Engine) prepareNetwork(ctx context.Context, t *tracked) error {
 	rec := e.record(t)
 	dir := e.nsDir(rec.ID)
 	ready := t.spare != nil
+	_, shared := rec.Spec.NetworkMode.Shared()
 	switch {
+	case shared:
+		return nil
 	case rec.IDsOf != "" && rec.Spec.NetworkMode != NetworkHost:
 		if err := e.prepareShared(rec); err != nil {
 			return err
@@ -89,13 +92,10 @@ func (e *Engine) prepareNetwork(ctx context.Context, t *tracked) error {
 	e.step("create.namespaces", rec.ID)
 	var err error
 	switch path := filepath.Join(dir, "net"); {
-	case len(rec.Spec.Endpoints) > 0:
+	case rec.Spec.NetworkMode == NetworkEndpoints && len(rec.Spec.Endpoints) > 0:
 		err = e.network.Plug(ctx, path, rec.Spec.Endpoints)
 	case !ready:
-		err = kernel.LoopbackUp(path)
-	}
-	if err == nil && rec.Spec.NetworkMode == NetworkBridge {
-		err = e.openBridge(ctx)
+		err = kernel.LoopbackUp(path) // what join adds comes with the start
 	}
 	if err != nil {
 		return err

@@ -37,6 +37,9 @@ func (e *Engine) reconcile(ctx context.Context) error {
 	if err := e.reconcileVolumes(); err != nil {
 		return err
 	}
+	if err := e.loadNetworks(); err != nil {
+		return err
+	}
 	var all []*tracked
 	for id, rec := range records {
 		rec.ID = id
@@ -44,14 +47,16 @@ func (e *Engine) reconcile(ctx context.Context) error {
 			rec.Mounts = rec.Spec.Mounts
 		}
 		t := newTracked(rec)
+		e.restoreJoins(t)
 		e.containers[id] = t
 		e.names[rec.Spec.Name] = id
 		all = append(all, t)
 	}
 	e.settleAll(ctx, all)
-	// A crash may have come between the removal of the bridge's last container and that of its rules.
-	if err := e.closeBridge(ctx, ""); err != nil {
-		e.log.Error("removing the rules of the bridge network", "error", err)
+	e.openNetworks(ctx)
+	// A crash may have come between the end of the bridge's last container and that of the bridge.
+	if err := e.closeBridge(ctx); err != nil {
+		e.log.Error("removing the bridge network", "error", err)
 	}
 	if unreadable {
 		e.log.Warn("strays are not looked for, since not every container has a record")
@@ -151,8 +156,13 @@ func (e *Engine) adopt(ctx context.Context, t *tracked) error {
 	if errors.Is(err, errdefs.ErrNotFound) {
 		if rec.State.Live() {
 			e.lost(t)
+			return nil
 		}
-		return nil
+		// A crash may have come before the start of its process. Nobody was told that it is in a network.
+		e.mu.Lock()
+		t.claims = nil
+		e.mu.Unlock()
+		return e.leave(ctx, t)
 	}
 	if err != nil {
 		return fmt.Errorf("adopt: %w", err)
@@ -178,6 +188,7 @@ func (e *Engine) adopt(ctx context.Context, t *tracked) error {
 	if err != nil {
 		e.log.Warn("the record of a pause could not be made true", "container_id", t.id, "state", rec.State, "error", err)
 	}
+	e.adoptJoins(t)
 	if rec := e.record(t); len(rec.Published) > 0 {
 		if _, err := e.publish(ctx, rec, rec.Published); err != nil {
 			e.log.Error("the ports of a container are not published any more", "container_id", t.id, "error", err)
@@ -188,6 +199,34 @@ func (e *Engine) adopt(ctx context.Context, t *tracked) error {
 		e.watchHealth(t, e.record(t).Health == nil)
 	}
 	return nil
+}
+
+// restoreJoins makes t hold what it had in networks when it was recorded, as long as nobody knows
+// better. It is called before anything could take its addresses.
+func (e *Engine) restoreJoins(t *tracked) {
+	rec := t.rec
+	if rec.Spec.NetworkMode != NetworkBridge {
+		return
+	}
+	if len(rec.Spec.Networks) == 0 && len(rec.Spec.Endpoints) == 1 && rec.Spec.Endpoints[0].ID == rec.ID {
+		// Made when there was one network, and an endpoint in it from the start.
+		rec.Spec.Networks = []Join{{Network: BridgeNetworkID, Name: bridgeName, EndpointID: rec.ID}}
+	}
+	if rec.BootID != e.bootID {
+		return
+	}
+	for _, j := range rec.Spec.Networks {
+		if ep, ok := rec.endpoint(&j); ok {
+			t.claims = append(t.claims, claim{j.Network, ep})
+		}
+	}
+}
+
+// adoptJoins serves the names of a container that runs on.
+func (e *Engine) adoptJoins(t *tracked) {
+	if err := e.openNames(t); err != nil {
+		e.log.Error("a container has no name service any more", "container_id", t.id, "error", err)
+	}
 }
 
 // adoptEnded records the exit of a process that ended while no engine watched, unless an engine
@@ -275,7 +314,7 @@ func (e *Engine) rebuild(records map[string]*Container) {
 		rec, err := e.readCopy(id)
 		if err == nil {
 			err = e.db.Update(func(tx *store.Tx) error {
-				if !rec.IDs.IsZero() {
+				if !rec.IDs.IsZero() && rec.IDsOf == "" {
 					if err := tx.ClaimRange(id, rec.IDs); err != nil {
 						return err
 					}

@@ -91,7 +91,6 @@ func (e *Engine) endNow(ctx context.Context, t *tracked) error {
 // purge undoes build, however far it came. The caller holds t's lock. Nil means
 // that nothing of the container is left, but for what emptyTrash deletes.
 func (e *Engine) purge(ctx context.Context, t *tracked) error {
-	rec := e.record(t)
 	e.dropWaiting(t)
 	e.endAccesses(t, 0)
 	e.endForward(t, forwardGrace)
@@ -105,7 +104,7 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	}
 	e.step("remove.process", t.id)
 	err := both(
-		func() error { return e.purgeNetwork(ctx, rec) },
+		func() error { return e.purgeNetwork(ctx, t) },
 		func() error { return e.purgeFiles(ctx, t.id) },
 	)
 	if err != nil {
@@ -132,8 +131,8 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	close(t.changed)
 	t.changed = make(chan struct{})
 	e.mu.Unlock()
-	if rec.IDsOf != "" {
-		e.emptyTrash(rec.IDsOf) // it may have waited for this one
+	if t.rec.IDsOf != "" {
+		e.emptyTrash(t.rec.IDsOf) // it may have waited for this one
 	}
 	e.step("remove.done", t.id)
 	return nil
@@ -156,14 +155,13 @@ func (e *Engine) purgeProcess(ctx context.Context, t *tracked) error {
 	return nil
 }
 
-func (e *Engine) purgeNetwork(ctx context.Context, rec *Container) error {
+func (e *Engine) purgeNetwork(ctx context.Context, t *tracked) error {
+	rec := e.record(t)
+	if err := e.leave(ctx, t); err != nil {
+		return err
+	}
 	if len(rec.Spec.Endpoints) > 0 {
 		if err := e.network.Unplug(ctx, rec.Spec.Endpoints); err != nil {
-			return err
-		}
-	}
-	if rec.Spec.NetworkMode == NetworkBridge {
-		if err := e.closeBridge(ctx, rec.ID); err != nil {
 			return err
 		}
 	}

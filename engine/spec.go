@@ -97,10 +97,15 @@ type Spec struct {
 	ImageVolumes bool     `json:",omitempty"`
 
 	NetworkMode NetworkMode `json:",omitempty"` // NetworkNone if empty
-	// Endpoints come with NetworkEndpoints. With NetworkBridge the engine adds its own.
+	// Networks come with NetworkBridge: the default bridge network if there are none. The first
+	// one's device is eth0.
+	Networks []Join `json:",omitempty"`
+	// Endpoints come with NetworkEndpoints. With NetworkBridge they are the engine's, those of the latest start.
 	Endpoints []network.Endpoint `json:",omitempty"`
 	Ports     []Port             `json:",omitempty"` // with NetworkBridge only
-	DNS       DNS                `json:",omitzero"`
+	// Exposed are ports such as "80/tcp" that containers with a link to this one are told of.
+	Exposed []string `json:",omitempty"`
+	DNS     DNS      `json:",omitzero"`
 
 	// Health is how to find out whether the container works; nil for not at all.
 	Health *Healthcheck `json:",omitempty"`
@@ -123,8 +128,8 @@ const (
 	NetworkNone NetworkMode = "none"
 	// NetworkEndpoints: a namespace of its own with the Spec's endpoints.
 	NetworkEndpoints NetworkMode = "endpoints"
-	// NetworkBridge: a namespace of its own with an address in the engine's bridge network,
-	// from where the outside is reached under the host's addresses. For OwnerDocker only.
+	// NetworkBridge: a namespace of its own with an address in each of the Spec's Networks, while it
+	// runs. For OwnerDocker only.
 	NetworkBridge NetworkMode = "bridge"
 	// NetworkHost: the host's. For containers of OwnerDocker only.
 	NetworkHost NetworkMode = "host"
@@ -324,7 +329,8 @@ type DNS struct {
 	Nameservers []string `json:",omitempty"`
 	Search      []string `json:",omitempty"`
 	Options     []string `json:",omitempty"`
-	// Hosts are lines "name:address" besides localhost and the container's own.
+	// Hosts are lines "name:address" besides localhost and the container's own. The address host-gateway is the
+	// host's, in the network that has the container's default route; without one there is no such line.
 	Hosts []string `json:",omitempty"`
 }
 

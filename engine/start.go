@@ -71,7 +71,7 @@ func (e *Engine) start(ctx context.Context, t *tracked, change func(*Container))
 	})
 	if err != nil {
 		t.task = nil
-		return errors.Join(err, task.Delete(ctx), e.unpublish(ctx, t.id))
+		return errors.Join(err, task.Delete(ctx), e.unpublish(ctx, t.id), e.leave(ctx, t))
 	}
 	e.watch(t, task)
 	e.watchHealth(t, true)
@@ -94,11 +94,21 @@ func (e *Engine) launch(ctx context.Context, t *tracked) (err error) {
 	if err := e.checkForward(ctx, e.record(t)); err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, e.unmountPlugins(ctx, t))
-		}
-	}()
+	if err := e.checkShared(e.record(t)); err != nil {
+		return err
+	}
+	if err := e.join(ctx, t); err != nil {
+		return errors.Join(err, e.leave(ctx, t))
+	}
+	e.step("start.joined", t.id)
+	if err := e.execute(ctx, t); err != nil {
+		return errors.Join(err, e.unmountPlugins(ctx, t), e.unpublish(ctx, t.id), e.leave(ctx, t))
+	}
+	return nil
+}
+
+// execute mounts t's volumes of plug-ins, publishes its ports and runs its process. After an error all of that is to be undone.
+func (e *Engine) execute(ctx context.Context, t *tracked) error {
 	if err := e.mountPlugins(ctx, t); err != nil {
 		return err
 	}
@@ -114,7 +124,7 @@ func (e *Engine) launch(ctx context.Context, t *tracked) (err error) {
 	t.traces = true
 	task, err := e.runtime.Start(ctx, bundle)
 	if err != nil {
-		return errors.Join(err, e.unpublish(ctx, t.id))
+		return err
 	}
 	t.task = task
 	e.step("start.process", t.id)

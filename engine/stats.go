@@ -26,6 +26,11 @@ func (e *Engine) Stats(ctx context.Context, ref string) (Stats, error) {
 		return Stats{}, taskError(rec.ID, "stats", err)
 	}
 	stats := Stats{Stats: s}
+	if id, ok := rec.Spec.NetworkMode.Shared(); ok {
+		if owner, err := e.Inspect(id); err == nil {
+			rec = &owner
+		}
+	}
 	if len(rec.Spec.Endpoints) > 0 {
 		if stats.Interfaces, err = e.network.Stats(ctx, rec.Spec.Endpoints); err != nil {
 			return Stats{}, fmt.Errorf("container %s: stats: %w", short(rec.ID), err)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"novaagent/engine/errdefs"
+	"novaagent/engine/network"
 	"novaagent/engine/runtime"
 	"novaagent/engine/store"
 )
@@ -28,6 +29,7 @@ type tracked struct {
 	published []Port     // of the start that is under way
 	monitor   *monitor   // probes its health
 	forward   *forwarder // sends its log
+	names     *network.Resolver
 	// attempt counts restarts by policy, for the backoff.
 	attempt int
 	// size is what the client said its terminal has, for the next start.
@@ -39,6 +41,8 @@ type tracked struct {
 	exits   uint64        // how many runs have ended since Open
 	last    Exit          // of the latest of them
 	gone    bool          // Remove is through; rec is what it was before
+	// claims are what it has in networks, from before its start until after its end.
+	claims []claim
 	// accesses are the uses of its files under way; see files.go.
 	accesses []*access
 }

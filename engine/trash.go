@@ -57,7 +57,7 @@ func (e *Engine) emptyTrash(id string) {
 		again := e.containers[id] != nil || e.sharersLocked(id)
 		e.mu.RUnlock()
 		if again {
-			return
+			return // the last one that has the range gives it back
 		}
 		if err := kernel.RemoveNamespaces(e.nsDir(id)); err != nil {
 			e.log.Error("removing the namespaces of a removed container", "container_id", id, "error", err)

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"tags.cncf.io/container-device-interface/pkg/parser"
 
 	"novaagent/engine/errdefs"
+	"novaagent/engine/network"
 )
 
 const (
@@ -235,7 +237,15 @@ func (s *Spec) validateNetwork() error {
 	switch {
 	case s.NetworkMode == NetworkBridge && s.Owner != OwnerDocker:
 		return fmt.Errorf("network mode %s is not for a container of %s", NetworkBridge, s.Owner)
-	case s.NetworkMode == NetworkEndpoints, s.NetworkMode == NetworkBridge:
+	case s.NetworkMode == NetworkBridge:
+		return s.validateJoins()
+	case s.shares() && s.Owner != OwnerDocker:
+		return fmt.Errorf("network mode %s is not for a container of %s", s.NetworkMode, s.Owner)
+	case s.shares() && len(s.Networks)+len(s.Endpoints) == 0:
+		return nil
+	case len(s.Networks) > 0:
+		return fmt.Errorf("networks need the network mode %s", NetworkBridge)
+	case s.NetworkMode == NetworkEndpoints:
 		for _, ep := range s.Endpoints {
 			if err := ep.Validate(); err != nil {
 				return err
@@ -294,6 +304,43 @@ func (s *Spec) validateNamespaces() error {
 	return nil
 }
 
+func (s *Spec) shares() bool { _, ok := s.NetworkMode.Shared(); return ok }
+
+func (s *Spec) validateJoins() error {
+	for _, j := range s.Networks {
+		bad := func(format string, args ...any) error {
+			return fmt.Errorf("network %s: %s", printable(firstOf(j.Name, j.Network)), fmt.Sprintf(format, args...))
+		}
+		if j.Network == "" {
+			return errors.New("a network has no name")
+		}
+		if j.IPv4.IsValid() && !j.IPv4.Is4() || j.IPv6.IsValid() && (!j.IPv6.Is6() || j.IPv6.Is4In6()) {
+			return bad("invalid endpoint settings: %s is no IPv4 address, or %s no IPv6 address", j.IPv4, j.IPv6)
+		}
+		if j.MAC != "" {
+			if mac, err := net.ParseMAC(j.MAC); err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+				return bad("invalid MAC address: %s is not a unicast Ethernet address", printable(j.MAC))
+			}
+		}
+		for _, name := range j.Aliases {
+			if err := checkHostname(name, 255); err != nil || name == "" {
+				return bad("invalid alias %s", printable(name))
+			}
+		}
+		for _, l := range j.Links {
+			if err := checkHostname(l.Alias, 255); err != nil || l.Alias == "" || l.Container == "" {
+				return bad("invalid link %s:%s", printable(l.Container), printable(l.Alias))
+			}
+		}
+		if j.IfName != "" {
+			if err := network.ValidName(j.IfName); err != nil || j.IfName == "lo" {
+				return bad("invalid interface name %s", printable(j.IfName))
+			}
+		}
+	}
+	return nil
+}
+
 func (s *Spec) validateSecurity() error {
 	if s.Owner != OwnerDocker && (s.Security.Privileged || s.Security.HostUserns) {
 		return fmt.Errorf("a container of %s must have a user namespace of its own", s.Owner)
@@ -336,6 +383,9 @@ func (d *DNS) validate() error {
 	for _, h := range d.Hosts {
 		name, addr, _ := strings.Cut(h, ":")
 		_, err := netip.ParseAddr(strings.Trim(addr, "[]"))
+		if addr == hostGateway {
+			err = nil
+		}
 		if err != nil || name == "" || checkHostname(name, 253) != nil {
 			errs = append(errs, fmt.Errorf("%s is not name:address", printable(h)))
 		}

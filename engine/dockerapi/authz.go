@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"novaagent/engine/errdefs"
 )
 
 // Authorization plug-ins are asked about every request before it is handled, and about its answer before that is
@@ -97,7 +99,7 @@ func (s *server) ask(ctx context.Context, method string, asked *authRequest) err
 			return fmt.Errorf("plugin %s failed with error: %v", name, err)
 		}
 		if !answer.Allow {
-			return fmt.Errorf("authorization denied by plugin %s: %s: %w", name, answer.Msg, errForbidden)
+			return fmt.Errorf("authorization denied by plugin %s: %s: %w", name, answer.Msg, errdefs.ErrForbidden)
 		}
 	}
 	return nil
@@ -128,7 +130,7 @@ func (r *request) peekBody() ([]byte, error) {
 	}
 	if err != nil {
 		r.w.Header().Set("Connection", "close")
-		return nil, fmt.Errorf("request body: %v: %w", err, errForbidden)
+		return nil, fmt.Errorf("request body: %v: %w", err, errdefs.ErrForbidden)
 	}
 	if bounded {
 		_ = control.SetReadDeadline(time.Time{}) // as above

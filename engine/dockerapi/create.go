@@ -80,6 +80,14 @@ func (s *server) containerCreate(r *request) error {
 		return err
 	}
 	warnings = append(warnings, adapted...)
+	if id, ok := spec.NetworkMode.Shared(); ok {
+		if owner, err := s.engine.Inspect(id); err == nil { // inspect shows the ID, as Docker does
+			body.HostConfig.NetworkMode = container.NetworkMode(engine.NetworkOf(owner.ID))
+			if spec.Front, err = json.Marshal(body); err != nil {
+				return err
+			}
+		}
+	}
 	c, err := s.engine.Create(r.Context(), spec)
 	if err != nil {
 		return err
@@ -126,6 +134,20 @@ func (s *server) specOf(r *request, body *createRequest) (engine.Spec, []string,
 	}
 	if spec.NetworkMode, err = networkOf(body); err != nil {
 		return fail(err)
+	}
+	if spec.NetworkMode == engine.NetworkBridge {
+		if spec.Networks, err = s.joinsOf(body); err != nil {
+			return fail(err)
+		}
+	} else if err := alone(body); err != nil {
+		return fail(err)
+	}
+	exposed, err := exposedPorts(body, img.Config.Config.ExposedPorts)
+	if err != nil {
+		return fail(err)
+	}
+	for _, port := range exposed {
+		spec.Exposed = append(spec.Exposed, port.String())
 	}
 	if spec.Ports, err = portsOf(body, img.Config.Config.ExposedPorts, spec.NetworkMode); err != nil {
 		return fail(err)
@@ -207,10 +229,58 @@ func networkOf(body *createRequest) (engine.NetworkMode, error) {
 		return engine.NetworkNone, nil
 	case "host":
 		return engine.NetworkHost, nil
-	case "bridge":
-		return engine.NetworkBridge, nil
 	}
-	return "", fmt.Errorf("HostConfig.NetworkMode %q is not available yet: use bridge, none or host: %w", mode, errdefs.ErrUnsupported)
+	if other, ok := strings.CutPrefix(mode, "container:"); ok {
+		return engine.NetworkOf(other), conflicts(body)
+	}
+	return engine.NetworkBridge, nil
+}
+
+// conflicts refuses what a container that shares another one's network cannot have of its own (moby,
+// daemon/internal/runconfig).
+func conflicts(body *createRequest) error {
+	h := body.HostConfig
+	for _, c := range []struct {
+		set  bool
+		what string
+	}{
+		{body.Hostname != "", "hostname and the network mode"},
+		{len(h.Links) > 0, "container type network can't be used with links. This would result in undefined behavior"},
+		{len(h.DNS) > 0, "dns and the network mode"},
+		{len(h.DNSSearch)+len(h.DNSOptions) > 0, "dns search or options and the network mode"},
+		{len(h.ExtraHosts) > 0, "custom host-to-IP mapping and the network mode"},
+		{body.MacAddress != "", "mac-address and the network mode"},
+		{len(h.PortBindings) > 0 || h.PublishAllPorts, "port publishing and the container type network mode"},
+		{len(body.ExposedPorts) > 0, "port exposing and the container type network mode"},
+	} {
+		if c.set {
+			return fmt.Errorf("conflicting options: %s: %w", c.what, errdefs.ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// alone refuses what only a container in networks of its own can have.
+func alone(body *createRequest) error {
+	mode := networkName(string(body.HostConfig.NetworkMode))
+	if len(body.HostConfig.Links) > 0 {
+		return fmt.Errorf("conflicting options: network mode %s can't be used with links. This would result in undefined behavior: %w", mode, errdefs.ErrInvalid)
+	}
+	if body.MacAddress != "" {
+		return fmt.Errorf("conflicting options: mac-address and the network mode %s: %w", mode, errdefs.ErrInvalid)
+	}
+	if body.NetworkingConfig == nil {
+		return nil
+	}
+	for name, e := range body.NetworkingConfig.EndpointsConfig {
+		if networkName(name) != mode {
+			return fmt.Errorf("conflicting options: a container of the network %s cannot be in the network %s as well: %w", mode, name, errdefs.ErrInvalid)
+		}
+		if e != nil && (e.IPAMConfig != nil || len(e.Links) > 0 || len(e.Aliases) > 0 || len(e.DriverOpts) > 0 || len(e.MacAddress) > 0) {
+			return fmt.Errorf("NetworkingConfig.EndpointsConfig: the network %s has no addresses, names and options: %w", name, errdefs.ErrInvalid)
+		}
+	}
+	return nil
 }
 
 func resourcesOf(r *container.Resources) (engine.Resources, error) {

@@ -11,10 +11,19 @@ var networkOperations = map[string]operation{
 		summary: "List networks.", params: []param{filterBy("dangling", "driver", "id", "label", "name", "scope", "type")},
 		status: http.StatusOK, answer: []networkSummary{},
 	},
-	"GET /networks/{id}":             {summary: "All about a network.", status: http.StatusOK, answer: network.Inspect{}},
-	"POST /networks/create":          notAvailable("Make a network.", unsupported),
-	"POST /networks/prune":           notAvailable("Remove the networks that no container uses.", unsupported),
-	"POST /networks/{id}/connect":    notAvailable("Connect a container.", unsupported),
-	"POST /networks/{id}/disconnect": notAvailable("Disconnect a container.", unsupported),
-	"DELETE /networks/{id}":          notAvailable("Remove a network.", unsupported),
+	"POST /networks/create": {
+		summary: "Make a network.", body: networkCreateRequest{}, status: http.StatusCreated, answer: network.CreateResponse{},
+		errors: []int{http.StatusForbidden, http.StatusNotFound, conflict, unsupported},
+	},
+	"POST /networks/prune": {
+		summary: "Remove the networks that no container is in.", params: []param{filterBy("label", "label!", "until")},
+		status: http.StatusOK, answer: network.PruneReport{}, since: 25,
+	},
+	"GET /networks/{id}": {
+		summary: "All about a network.", params: []param{toggle("verbose", "Of no effect: it is about swarms.").from(28), word("scope", "local, the only one there is.").from(31)},
+		status:  http.StatusOK, answer: network.Inspect{},
+	},
+	"DELETE /networks/{id}":          {summary: "Remove a network that no running container is in.", status: http.StatusNoContent, errors: []int{http.StatusForbidden}},
+	"POST /networks/{id}/connect":    {summary: "Put a container into a network.", body: network.ConnectRequest{}, status: http.StatusOK, errors: []int{http.StatusForbidden, conflict}},
+	"POST /networks/{id}/disconnect": {summary: "Take a container out of a network.", body: network.DisconnectRequest{}, status: http.StatusOK, errors: []int{http.StatusForbidden, conflict}},
 }

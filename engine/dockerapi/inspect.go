@@ -93,14 +93,18 @@ func (s *server) containerInspect(r *request) error {
 	if asked.HostConfig.LogConfig.Type == "" { // docker-py reads no log otherwise
 		asked.HostConfig.LogConfig.Type = "json-file"
 	}
+	files := c.ID
+	if owner, ok := c.Spec.NetworkMode.Shared(); ok {
+		files = owner
+	}
 	answer := inspectResponse{
 		InspectResponse: container.InspectResponse{
 			ID: c.ID, Created: c.Created.Format(time.RFC3339Nano), Name: "/" + c.Spec.Name,
 			Path: c.Process.Args[0], Args: c.Process.Args[1:],
 			Image: c.ImageConfigDigest, RestartCount: c.Restarts,
 			Driver: storageDriver, Platform: "linux",
-			ResolvConfPath: s.engine.FilePath(c.ID, "resolv.conf"), HostnamePath: s.engine.FilePath(c.ID, "hostname"),
-			HostsPath:   s.engine.FilePath(c.ID, "hosts"),
+			ResolvConfPath: s.engine.FilePath(files, "resolv.conf"), HostnamePath: s.engine.FilePath(files, "hostname"),
+			HostsPath:   s.engine.FilePath(files, "hosts"),
 			State:       inspectState(&c),
 			Mounts:      s.mountPoints(&c),
 			GraphDriver: &storage.DriverData{Name: storageDriver},
@@ -129,13 +133,16 @@ func (s *server) containerInspect(r *request) error {
 		addAliases(networks, &c)
 	}
 	answer.NetworkSettings.NetworkSettings = &container.NetworkSettings{Networks: networks, Ports: s.portMap(&c, asked)}
-	if len(c.Spec.Endpoints) > 0 {
-		ep := c.Spec.Endpoints[0]
-		settings := endpointSettings(&c, 0)
-		answer.NetworkSettings.EndpointID, answer.NetworkSettings.MacAddress = ep.ID, ep.MAC
-		answer.NetworkSettings.IPAddress, answer.NetworkSettings.IPPrefixLen = text(settings.IPAddress), settings.IPPrefixLen
-		answer.NetworkSettings.Gateway, answer.NetworkSettings.IPv6Gateway = text(settings.Gateway), text(settings.IPv6Gateway)
-		answer.NetworkSettings.GlobalIPv6Address, answer.NetworkSettings.GlobalIPv6PrefixLen = text(settings.GlobalIPv6Address), settings.GlobalIPv6PrefixLen
+	// As in Docker: of the default bridge network, and for those of another door of the first.
+	top := networks["bridge"]
+	if len(c.Spec.Endpoints) > 0 && c.Spec.NetworkMode == engine.NetworkEndpoints {
+		top = networks[c.Spec.Endpoints[0].ID]
+	}
+	if top != nil && top.EndpointID != "" {
+		answer.NetworkSettings.EndpointID, answer.NetworkSettings.MacAddress = top.EndpointID, top.MacAddress.String()
+		answer.NetworkSettings.IPAddress, answer.NetworkSettings.IPPrefixLen = text(top.IPAddress), top.IPPrefixLen
+		answer.NetworkSettings.Gateway, answer.NetworkSettings.IPv6Gateway = text(top.Gateway), text(top.IPv6Gateway)
+		answer.NetworkSettings.GlobalIPv6Address, answer.NetworkSettings.GlobalIPv6PrefixLen = text(top.GlobalIPv6Address), top.GlobalIPv6PrefixLen
 	}
 	return r.reply(http.StatusOK, answer)
 }
@@ -249,40 +256,6 @@ func (s *server) configOf(c *engine.Container, asked *createRequest) *container.
 	return &config
 }
 
-// networksOf are the container's networks by name.
-func networksOf(c *engine.Container) map[string]*network.EndpointSettings {
-	out := map[string]*network.EndpointSettings{}
-	if name := string(c.Spec.NetworkMode); networkIDs[name] != "" {
-		settings := &network.EndpointSettings{}
-		if len(c.Spec.Endpoints) > 0 {
-			settings = endpointSettings(c, 0)
-		}
-		settings.NetworkID = networkIDs[name]
-		out[name] = settings
-		return out
-	}
-	for i, ep := range c.Spec.Endpoints {
-		// Neutron's ports are this node's to plug, not to name: the port's ID stands for the network.
-		out[ep.ID] = endpointSettings(c, i)
-	}
-	return out
-}
-
-func endpointSettings(c *engine.Container, i int) *network.EndpointSettings {
-	ep := c.Spec.Endpoints[i]
-	s := &network.EndpointSettings{EndpointID: ep.ID, NetworkID: ep.ID, Gateway: ep.Gateway4, IPv6Gateway: ep.Gateway6}
-	_ = s.MacAddress.UnmarshalText([]byte(ep.MAC)) // it was validated
-	for _, a := range ep.Addresses {
-		switch {
-		case a.Addr().Is4() && !s.IPAddress.IsValid():
-			s.IPAddress, s.IPPrefixLen = a.Addr(), a.Bits()
-		case a.Addr().Is6() && !s.GlobalIPv6Address.IsValid():
-			s.GlobalIPv6Address, s.GlobalIPv6PrefixLen = a.Addr(), a.Bits()
-		}
-	}
-	return s
-}
-
 // imageName is what c's image is called: the name that was asked for, else one it has.
 func (s *server) imageName(c *engine.Container) string {
 	if c.Spec.Owner == engine.OwnerDocker {
@@ -392,8 +365,12 @@ func (s *server) fits(c *engine.Container, f filters) bool {
 			return err == nil && img.Digest.String() == c.ImageDigest
 		}) &&
 		f.any("network", func(v string) bool {
-			_, ok := networksOf(c)[v]
-			return ok || v == networkIDs[string(c.Spec.NetworkMode)]
+			for name, settings := range networksOf(c) {
+				if v == name || v == settings.NetworkID {
+					return true
+				}
+			}
+			return false
 		}) &&
 		f.any("health", func(v string) bool { return v == string(healthStatus(c)) }) &&
 		f.any("isolation", func(v string) bool { return v == "default" }) &&
@@ -436,6 +413,9 @@ func (s *server) summary(c *engine.Container) container.Summary {
 		Mounts:          s.mountPoints(c),
 	}
 	out.HostConfig.NetworkMode = string(c.Spec.NetworkMode)
+	if asked, err := requestOf(c); err == nil {
+		out.HostConfig.NetworkMode = string(asked.HostConfig.NetworkMode)
+	}
 	return out
 }
 

@@ -23,7 +23,6 @@ func refuse(body *createRequest) error {
 		name string
 		set  bool
 	}{
-		{"HostConfig.Links", len(h.Links) > 0},
 		{"HostConfig.Runtime", h.Runtime != "" && h.Runtime != runtimeName && h.Runtime != "runc"},
 	} {
 		if field.set {
@@ -39,16 +38,6 @@ func refuse(body *createRequest) error {
 	for option := range h.StorageOpt {
 		if option != "size" {
 			return notYet("HostConfig.StorageOpt " + option)
-		}
-	}
-	if body.NetworkingConfig != nil {
-		for name, ep := range body.NetworkingConfig.EndpointsConfig {
-			if ep != nil && (ep.IPAMConfig != nil || len(ep.Links) > 0 || len(ep.Aliases) > 0 || len(ep.DriverOpts) > 0 || len(ep.MacAddress) > 0) {
-				return notYet("NetworkingConfig.EndpointsConfig of network " + name)
-			}
-			if networkName(name) != networkName(string(h.NetworkMode)) {
-				return notYet("NetworkingConfig.EndpointsConfig: a second network, " + name)
-			}
 		}
 	}
 	return nil

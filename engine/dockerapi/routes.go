@@ -74,7 +74,12 @@ var routes = []route{
 	{http.MethodGet, "/distribution/{name}/json", (*server).distributionInspect, none},
 
 	{http.MethodGet, "/networks", (*server).networkList, none},
+	{http.MethodPost, "/networks/create", (*server).networkCreate, none},
+	{http.MethodPost, "/networks/prune", (*server).networkPrune, none},
 	{http.MethodGet, "/networks/{id}", (*server).networkInspect, none},
+	{http.MethodDelete, "/networks/{id}", (*server).networkRemove, none},
+	{http.MethodPost, "/networks/{id}/connect", (*server).networkConnect, none},
+	{http.MethodPost, "/networks/{id}/disconnect", (*server).networkDisconnect, none},
 
 	{http.MethodGet, "/volumes", (*server).volumeList, none},
 	{http.MethodPost, "/volumes/create", (*server).volumeCreate, none},
@@ -88,10 +93,5 @@ var routes = []route{
 	// Docker has these; here they come later. They answer 501 with the reason.
 	{http.MethodPost, "/build", later("building images is not available yet: load one with `docker load`"), none},
 	{http.MethodPost, "/session", later("building images is not available yet: load one with `docker load`"), none},
-	{http.MethodPost, "/networks/create", later("user-defined networks are not available yet: use `--network none` or `--network host`"), none},
-	{http.MethodPost, "/networks/prune", later("user-defined networks are not available yet"), none},
-	{http.MethodPost, "/networks/{id}/connect", later("user-defined networks are not available yet"), none},
-	{http.MethodPost, "/networks/{id}/disconnect", later("user-defined networks are not available yet"), none},
-	{http.MethodDelete, "/networks/{id}", later("user-defined networks are not available yet"), none},
 	{http.MethodPost, "/build/prune", later("building images is not available yet"), none},
 }

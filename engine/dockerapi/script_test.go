@@ -58,7 +58,7 @@ func serve(t testing.TB, root, socket string) *api {
 	cgroup := "/nova-agent-test-api" + strings.NewReplacer("/", "-", ".", "-").Replace(root)
 	enginetest.Leaks(t, root, cgroup)
 	e, err := engine.Open(context.Background(), engine.Options{
-		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t), JournalSocket: journalSocket(socket),
+		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t), Subnets: enginetest.Subnets(), JournalSocket: journalSocket(socket),
 		CDISpecDirs: []string{filepath.Join(filepath.Dir(socket), "cdi")},
 		Plugins:     plugin.Finder{Sockets: []string{filepath.Join(filepath.Dir(socket), "plugins")}, Specs: []string{filepath.Join(filepath.Dir(socket), "specs")}},
 		Logger:      slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
@@ -93,6 +93,13 @@ func serve(t testing.TB, root, socket string) *api {
 		}
 		for _, v := range e.Volumes() {
 			errs = append(errs, fmt.Errorf("volume %s was left behind", v.Name), e.RemoveVolume(ctx, v.Name))
+		}
+		networks, err := e.Networks()
+		errs = append(errs, err)
+		for _, n := range networks {
+			if !n.Predefined() {
+				errs = append(errs, fmt.Errorf("network %s was left behind", n.Name), e.RemoveNetwork(ctx, n.ID))
+			}
 		}
 		errs = append(errs, a.stop(), os.RemoveAll(root))
 		for _, dir := range cgroupDirs(cgroup) {

@@ -240,7 +240,7 @@ func (r *request) parseVersion() (string, error) {
 // has an origin, and on a TCP port only loopback names are ours (DNS rebinding).
 func checkBrowser(r *http.Request) error {
 	if r.Header.Get("Origin") != "" && !sameOrigin(r) {
-		return fmt.Errorf("requests of web pages are refused: %w", errForbidden)
+		return fmt.Errorf("requests of web pages are refused: %w", errdefs.ErrForbidden)
 	}
 	if r.TLS != nil {
 		return nil // it has a certificate of ours, whatever name it reached us by
@@ -257,7 +257,7 @@ func checkBrowser(r *http.Request) error {
 	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() || host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return nil
 	}
-	return fmt.Errorf("host %q is not this one: %w", host, errForbidden)
+	return fmt.Errorf("host %q is not this one: %w", host, errdefs.ErrForbidden)
 }
 
 // decode reads the request's JSON into v. Unknown fields are let through, as Docker

@@ -13,9 +13,6 @@ import (
 	"novaagent/engine/errdefs"
 )
 
-// errForbidden: the client may not ask this at all.
-var errForbidden = errors.New("forbidden")
-
 // errProtocol: the client speaks another HTTP.
 var errProtocol = errors.New("HTTP version not supported")
 
@@ -24,7 +21,7 @@ var statuses = []struct {
 	kind error
 	code int
 }{
-	{errForbidden, http.StatusForbidden},
+	{errdefs.ErrForbidden, http.StatusForbidden},
 	{errProtocol, http.StatusHTTPVersionNotSupported},
 	{errdefs.ErrInvalid, http.StatusBadRequest},
 	{errdefs.ErrDenied, http.StatusUnauthorized},

@@ -2,9 +2,10 @@ package enginetest
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
 )
 
 // settle bounds the wait for what goes asynchronously: dying cgroups, namespaces, loop devices.
@@ -43,6 +45,8 @@ func Leaks(t testing.TB, root, cgroup string) {
 // traces lists what there is of an engine.
 func traces(root, cgroup string) []string {
 	var out []string
+	sum := sha256.Sum256([]byte(root))
+	mark := hex.EncodeToString(sum[:4]) // of the engine's devices and tables
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err == nil {
 		for line := range strings.Lines(string(mounts)) {
@@ -59,15 +63,15 @@ func traces(root, cgroup string) []string {
 	}
 	if tables, err := (&nftables.Conn{}).ListTables(); err == nil {
 		for _, table := range tables {
-			if strings.HasPrefix(table.Name, "nova-agent-") {
+			if table.Name == "nova-agent-"+mark {
 				add("nftables table %s", table.Name)
 			}
 		}
 	}
-	if links, err := net.Interfaces(); err == nil {
+	if links, err := netlink.LinkList(); err == nil {
 		for _, l := range links {
-			if strings.HasPrefix(l.Name, "tap") || strings.HasPrefix(l.Name, "veth") || strings.HasPrefix(l.Name, "na") {
-				add("link %s", l.Name)
+			if l.Attrs().Alias == "nova-agent "+mark {
+				add("link %s", l.Attrs().Name)
 			}
 		}
 	}

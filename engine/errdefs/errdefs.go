@@ -21,6 +21,8 @@ var (
 	ErrDenied = errors.New("denied")
 	// ErrConflict: the object's state forbids it now.
 	ErrConflict = errors.New("conflict")
+	// ErrForbidden: it is not for this caller to do, or not as long as others need the object.
+	ErrForbidden = errors.New("forbidden")
 	// ErrExhausted: this host has no room; another host may.
 	ErrExhausted = errors.New("exhausted")
 	// ErrUnavailable: something that is needed does not answer; a later retry may help.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -46,6 +47,11 @@ func (s *session) join(e Endpoint, name string, use bridgeUse, device netlink.Li
 	if e.Hairpin {
 		if err := s.host.LinkSetHairpin(device, true); err != nil {
 			return fmt.Errorf("bridge %s: hairpin of %s: %w: %w", name, device.Attrs().Name, err, errdefs.ErrUnavailable)
+		}
+	}
+	if e.Isolated {
+		if err := s.host.LinkSetIsolated(device, true); err != nil {
+			return fmt.Errorf("bridge %s: isolate %s: %w: %w", name, device.Attrs().Name, err, errdefs.ErrUnavailable)
 		}
 	}
 	return s.up(device)
@@ -96,7 +102,7 @@ func (s *session) createBridge(name string, use bridgeUse) error {
 	if err != nil {
 		return err
 	}
-	return s.host.LinkSetAlias(bridge, mark)
+	return s.host.LinkSetAlias(bridge, s.m.alias)
 }
 
 // secureBridge keeps the host out of the containers' network: it answers ARP on the
@@ -133,7 +139,7 @@ func (s *session) dropBridge(name string) error {
 	if err != nil {
 		return unavailable(err)
 	}
-	if link.Type() != "bridge" || link.Attrs().Alias != mark {
+	if link.Type() != "bridge" || !strings.HasPrefix(link.Attrs().Alias, mark) {
 		return nil // somebody else's
 	}
 	busy, err := hasPorts(link.Attrs().Index)

@@ -48,7 +48,9 @@ type Endpoint struct {
 	// Hairpin lets the bridge send the endpoint its own packets back, which a Forward to its own
 	// container does where the host filters bridged packets (net.bridge.bridge-nf-call-iptables).
 	Hairpin bool `json:",omitempty"`
-	OVS     OVS  `json:",omitzero"`
+	// Isolated keeps the bridge from passing packets between this endpoint and others that are.
+	Isolated bool `json:",omitempty"`
+	OVS      OVS  `json:",omitzero"`
 
 	// GuestDevice is the name inside the container; "eth" and the position in
 	// the list if empty. If another device has it already, the next number
@@ -157,7 +159,7 @@ func (e Endpoint) Validate() error {
 		bad("kind %q is not one of bridge, ovs, ovs-hybrid, tap", e.Kind)
 	}
 	for _, name := range []string{e.HostName(), e.Bridge, e.GuestDevice} {
-		if err := validName(name); err != nil {
+		if err := ValidName(name); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -191,11 +193,11 @@ func (e Endpoint) Validate() error {
 
 // named tells whether e's devices can have names at all.
 func (e Endpoint) named() bool {
-	return e.ID != "" && validName(e.HostName()) == nil && validName(e.Bridge) == nil
+	return e.ID != "" && ValidName(e.HostName()) == nil && ValidName(e.Bridge) == nil
 }
 
-// validName refuses what the kernel would refuse as a device name, and what is a path in /proc/sys.
-func validName(name string) error {
+// ValidName refuses what the kernel would refuse as a device name, and what is a path in /proc/sys.
+func ValidName(name string) error {
 	if len(name) > 15 || name == "." || name == ".." || name == "all" || name == "default" ||
 		strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r == '/' || r == ':' || r == '%' || r > '~' }) {
 		return fmt.Errorf("%q cannot be a device's name", name)

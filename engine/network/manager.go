@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -23,14 +24,16 @@ type Options struct {
 	// /var/run/openvswitch/db.sock. It is opened when the first Open vSwitch
 	// endpoint comes.
 	OVSDB string
+	// Owner is in the aliases of the devices: whose they are.
+	Owner string
 }
 
 // Manager plugs endpoints. Its methods may be called side by side.
 type Manager struct {
 	log     *slog.Logger
+	alias   string // of devices that were made here
 	ovs     *ovsdb
 	bridges keyedMutex
-	tables  sync.Map // by name, the NAT that this process has written into it
 }
 
 // New returns a Manager of the network namespace that the process is in.
@@ -38,7 +41,7 @@ func New(opts Options) *Manager {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Manager{log: opts.Logger, ovs: newOVSDB(cmp.Or(opts.OVSDB, "/var/run/openvswitch/db.sock"))}
+	return &Manager{log: opts.Logger, alias: strings.TrimSpace(mark + " " + opts.Owner), ovs: newOVSDB(cmp.Or(opts.OVSDB, "/var/run/openvswitch/db.sock"))}
 }
 
 // Close ends the connection to Open vSwitch. What is plugged stays.

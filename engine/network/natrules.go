@@ -1,21 +1,27 @@
 package network
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
+
+	"novaagent/engine/errdefs"
 )
 
-// rules adds the table. In the language of nft:
+// add adds the table of one family. In the language of nft, for IPv4:
 //
 //	table ip TABLE {
+//	  map ports { type inet_proto . inet_service : ipv4_addr . inet_service }
+//	  map addresses { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service }
 //	  chain ports {
-//	    ip daddr HOSTIP tcp dport PORT dnat to CONTAINER:PORT        for each forward
-//	    fib daddr type local tcp dport PORT dnat to CONTAINER:PORT   if it is for any address }
+//	    dnat to ip daddr . meta l4proto . th dport map @addresses
+//	    fib daddr type local dnat to meta l4proto . th dport map @ports }
 //	  chain prerouting { type nat hook prerouting priority dstnat; jump ports }
 //	  chain output { type nat hook output priority dstnat; jump ports }
 //	  chain postrouting { type nat hook postrouting priority srcnat;
@@ -27,54 +33,164 @@ import (
 //	  chain forward { type filter hook forward priority filter;
 //	    oifname BRIDGE ct state established,related accept
 //	    oifname BRIDGE ct status dnat accept
-//	    iifname BRIDGE oifname BRIDGE accept
+//	    iifname BRIDGE oifname BRIDGE accept     drop, if Apart
+//	    iifname BRIDGE drop                      if Internal; then nothing of the above but the line before
 //	    oifname BRIDGE drop }
 //	}
+//
+// with the lines that name BRIDGE once for each. A port is an element of a map, so that publishing
+// one is one request and a packet's way one lookup, however many there are.
 //
 // A container that reaches another one, or itself, by the host's port, and the host itself by
 // its loopback address, need the answer to come back through the host: hence the masquerades
 // towards the bridge. The latter also needs route_localnet on the bridge, which would let a
 // container speak to what listens on the host's loopback address: hence the drop.
 //
-// The last rule keeps other machines of the host's network from reaching containers by a route
-// through the host. A verdict "accept" ends this table alone: the host's own rules decide as well.
-func (n NAT) rules(nft *nftables.Conn) {
-	t := nft.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: n.Table})
-	post := nft.AddChain(&nftables.Chain{Name: "postrouting", Table: t,
-		Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityNATSource})
-	ports := nft.AddChain(&nftables.Chain{Name: "ports", Table: t})
-	pre := nft.AddChain(&nftables.Chain{Name: "prerouting", Table: t,
-		Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityNATDest})
-	output := nft.AddChain(&nftables.Chain{Name: "output", Table: t,
-		Type: nftables.ChainTypeNAT, Hooknum: nftables.ChainHookOutput, Priority: nftables.ChainPriorityNATDest})
-	loopback := nft.AddChain(&nftables.Chain{Name: "loopback", Table: t,
-		Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw})
-	forward := nft.AddChain(&nftables.Chain{Name: "forward", Table: t,
-		Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookForward, Priority: nftables.ChainPriorityFilter})
-	add := func(c *nftables.Chain, parts ...[]expr.Any) {
-		var all []expr.Any
-		for _, p := range parts {
-			all = append(all, p...)
+// The last rule keeps other machines of the host's network, and containers of other networks, from reaching
+// containers by a route through the host. A verdict "accept" ends this table alone: the host's own rules decide as well.
+func (r Rules) add(nft *nftables.Conn, family nftables.TableFamily) error {
+	ipv6 := family == nftables.TableFamilyIPv6
+	if len(r.Gateways) == 0 || ipv6 && !r.hasIPv6() {
+		return nil
+	}
+	t := nft.AddTable(&nftables.Table{Family: family, Name: r.Table})
+	maps, elements := portMaps(t), elementsOf(r.Forwards, family)
+	for i, m := range maps {
+		if err := nft.AddSet(m, nil); err != nil {
+			return fmt.Errorf("nftables: table %s: %w: %w", r.Table, err, errdefs.ErrUnavailable)
 		}
-		nft.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: all})
+		for chunk := range slices.Chunk(elements[i], 200) { // a netlink attribute has 64 KiB
+			if err := nft.SetAddElements(m, chunk); err != nil {
+				return fmt.Errorf("nftables: table %s: %w: %w", r.Table, err, errdefs.ErrUnavailable)
+			}
+		}
+	}
+	chain := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, priority *nftables.ChainPriority) *nftables.Chain {
+		return nft.AddChain(&nftables.Chain{Name: name, Table: t, Type: kind, Hooknum: hook, Priority: priority})
+	}
+	ports := nft.AddChain(&nftables.Chain{Name: "ports", Table: t})
+	pre := chain("prerouting", nftables.ChainTypeNAT, nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
+	output := chain("output", nftables.ChainTypeNAT, nftables.ChainHookOutput, nftables.ChainPriorityNATDest)
+	post := chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	loopback := chain("loopback", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityRaw)
+	forward := chain("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	add := func(c *nftables.Chain, parts ...[]expr.Any) {
+		nft.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: slices.Concat(parts...)})
 	}
 	drop, accept := []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}, []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
-	to, from := device(expr.MetaKeyOIFNAME, expr.CmpOpEq, n.Bridge), device(expr.MetaKeyIIFNAME, expr.CmpOpEq, n.Bridge)
 	jump, masquerade := []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: ports.Name}}, []expr.Any{&expr.Masq{}}
-	for _, f := range n.Forwards {
-		add(ports, f.exprs())
-	}
+	add(ports, portKey(ipv6, true), redirect(maps[1], ipv6))
+	add(ports, local(), portKey(ipv6, false), redirect(maps[0], ipv6))
 	add(pre, jump)
 	add(output, jump)
-	subnet := n.Gateway.Masked()
-	add(post, address(sourceOffset, subnet), device(expr.MetaKeyOIFNAME, expr.CmpOpNeq, n.Bridge), masquerade)
-	add(post, forwarded(), to, address(sourceOffset, subnet), masquerade)
-	add(post, forwarded(), to, address(sourceOffset, loopbackNet), masquerade)
-	add(loopback, from, address(destinationOffset, loopbackNet), drop)
-	add(forward, to, established(), accept)
-	add(forward, to, forwarded(), accept)
-	add(forward, from, to, accept)
-	add(forward, to, drop)
+	for _, g := range r.Gateways {
+		to, from := device(expr.MetaKeyOIFNAME, expr.CmpOpEq, g.Bridge), device(expr.MetaKeyIIFNAME, expr.CmpOpEq, g.Bridge)
+		for _, subnet := range g.Subnets {
+			if subnet.Addr().Is6() != ipv6 || g.Internal {
+				continue
+			}
+			if !g.KeepSource {
+				add(post, address(sourceOffset(ipv6), subnet), device(expr.MetaKeyOIFNAME, expr.CmpOpNeq, g.Bridge), masquerade)
+			}
+			add(post, forwarded(), to, address(sourceOffset(ipv6), subnet), masquerade)
+		}
+		if !ipv6 {
+			add(post, forwarded(), to, address(sourceOffset(ipv6), loopbackNet), masquerade)
+			add(loopback, from, address(destinationOffset(ipv6), loopbackNet), drop)
+		}
+		if !g.Internal {
+			add(forward, to, established(), accept)
+			add(forward, to, forwarded(), accept)
+		}
+		if g.Apart {
+			add(forward, from, to, drop)
+		} else {
+			add(forward, from, to, accept)
+		}
+		if g.Internal {
+			add(forward, from, drop)
+		}
+		add(forward, to, drop)
+	}
+	return nil
+}
+
+// portMaps are the two maps of a table: of ports at any address, and at one.
+func portMaps(t *nftables.Table) [2]*nftables.Set {
+	addr := nftables.TypeIPAddr
+	if t.Family == nftables.TableFamilyIPv6 {
+		addr = nftables.TypeIP6Addr
+	}
+	proto, port := nftables.TypeInetProto, nftables.TypeInetService
+	m := func(name string, key nftables.SetDatatype) *nftables.Set {
+		return &nftables.Set{Table: t, Name: name, IsMap: true, Concatenation: true, KeyType: key, DataType: nftables.MustConcatSetType(addr, port)}
+	}
+	return [2]*nftables.Set{m("ports", nftables.MustConcatSetType(proto, port)), m("addresses", nftables.MustConcatSetType(addr, proto, port))}
+}
+
+// elementsOf are the elements of portMaps. Each part of a key is padded to four bytes.
+func elementsOf(list []Forward, family nftables.TableFamily) (out [2][]nftables.SetElement) {
+	for _, f := range list {
+		if f.To.Addr().Is6() != (family == nftables.TableFamilyIPv6) {
+			continue
+		}
+		proto := byte(syscall.IPPROTO_TCP)
+		if f.Proto == "udp" {
+			proto = syscall.IPPROTO_UDP
+		}
+		which, key := 0, []byte{}
+		if f.HostIP.IsValid() && !f.HostIP.IsUnspecified() {
+			which, key = 1, f.HostIP.AsSlice()
+		}
+		key = append(key, proto, 0, 0, 0)
+		key = append(append(key, binaryutil.BigEndian.PutUint16(f.HostPort)...), 0, 0)
+		value := append(f.To.Addr().AsSlice(), binaryutil.BigEndian.PutUint16(f.To.Port())...)
+		out[which] = append(out[which], nftables.SetElement{Key: key, Val: append(value, 0, 0)})
+	}
+	return out
+}
+
+// register is the kernel's number of the n-th four bytes of its 64 (NFT_REG32_00 and so on).
+func register(n uint32) uint32 { return 8 + n }
+
+// words is the length of an address in registers.
+func words(ipv6 bool) uint32 {
+	if ipv6 {
+		return 4
+	}
+	return 1
+}
+
+// portKey loads a key of portMaps from a packet.
+func portKey(ipv6, withAddress bool) (out []expr.Any) {
+	next := uint32(0)
+	if withAddress {
+		out = append(out, &expr.Payload{DestRegister: register(0), Base: expr.PayloadBaseNetworkHeader, Offset: destinationOffset(ipv6), Len: 4 * words(ipv6)})
+		next = words(ipv6)
+	}
+	return append(out,
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: register(next)},
+		&expr.Payload{DestRegister: register(next + 1), Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2})
+}
+
+// redirect leads a packet to where the map says, if it has its key.
+func redirect(m *nftables.Set, ipv6 bool) []expr.Any {
+	family := uint32(syscall.AF_INET)
+	if ipv6 {
+		family = syscall.AF_INET6
+	}
+	return []expr.Any{
+		&expr.Lookup{SourceRegister: register(0), DestRegister: register(0), IsDestRegSet: true, SetName: m.Name, SetID: m.ID},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: family, RegAddrMin: register(0), RegProtoMin: register(words(ipv6))},
+	}
+}
+
+// local matches what is for one of the host's addresses.
+func local() []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(syscall.RTN_LOCAL)},
+	}
 }
 
 // device compares the name of the device that a packet came in by, or goes out by.
@@ -84,47 +200,26 @@ func device(key expr.MetaKey, op expr.CmpOp, name string) []expr.Any {
 	return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: op, Register: 1, Data: data}}
 }
 
-// The offsets of the addresses in an IPv4 header.
-const (
-	sourceOffset      = 12
-	destinationOffset = 16
-)
+// sourceOffset and destinationOffset are where the addresses are in an IP header.
+func sourceOffset(ipv6 bool) uint32 {
+	if ipv6 {
+		return 8
+	}
+	return 12
+}
+
+func destinationOffset(ipv6 bool) uint32 { return sourceOffset(ipv6) + 4*words(ipv6) }
 
 var loopbackNet = netip.MustParsePrefix("127.0.0.0/8")
 
-// address compares the address at an offset of the IPv4 header.
+// address compares the address at an offset of the IP header.
 func address(offset uint32, p netip.Prefix) []expr.Any {
+	length := uint32(p.Addr().BitLen() / 8)
 	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: 4},
-		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: 4, Mask: net.CIDRMask(p.Bits(), 32), Xor: make([]byte, 4)},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Addr().AsSlice()},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: length},
+		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()), Xor: make([]byte, length)},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()},
 	}
-}
-
-// exprs is the rule of a forward.
-func (f Forward) exprs() []expr.Any {
-	proto := byte(syscall.IPPROTO_TCP)
-	if f.Proto == "udp" {
-		proto = syscall.IPPROTO_UDP
-	}
-	to := f.To.Addr().AsSlice()
-	rule := []expr.Any{
-		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}},
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(f.HostPort)},
-	}
-	if f.HostIP.IsValid() && !f.HostIP.IsUnspecified() {
-		rule = append(rule, address(destinationOffset, netip.PrefixFrom(f.HostIP, 32))...)
-	} else {
-		rule = append(rule,
-			&expr.Fib{Register: 1, ResultADDRTYPE: true, FlagDADDR: true},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(syscall.RTN_LOCAL)})
-	}
-	return append(rule,
-		&expr.Immediate{Register: 1, Data: to},
-		&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(f.To.Port())},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: syscall.AF_INET, RegAddrMin: 1, RegProtoMin: 2})
 }
 
 func established() []expr.Any {

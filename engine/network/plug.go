@@ -16,7 +16,7 @@ import (
 
 const netUp = net.FlagUp
 
-// mark is the alias of the devices that were made here.
+// mark begins the alias of the devices that were made here.
 const mark = "nova-agent"
 
 // plug makes endpoint e, the i-th of its container. It adds e to s.made once it has
@@ -131,6 +131,9 @@ func (s *session) create(i int, e Endpoint) (host, guest netlink.Link, err error
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("create device %s: %w: %w", e.HostName(), err, errdefs.ErrUnavailable)
+	}
+	if err := s.host.LinkSetAlias(veth, s.m.alias); err != nil {
+		return veth, nil, fmt.Errorf("device %s: alias: %w: %w", e.HostName(), err, errdefs.ErrUnavailable)
 	}
 	if guest, err = s.guest.LinkByName(veth.PeerName); err != nil {
 		return veth, nil, fmt.Errorf("device %s: its inner end: %w: %w", e.HostName(), err, errdefs.ErrUnavailable)
