@@ -19,7 +19,7 @@ import (
 var Steps = []string{
 	"create.recorded", "create.files", "create.namespaces", "create.network", "create.volumes", "create.done",
 	"start.prepared", "start.joined", "start.process", "start.done",
-	"remove.recorded", "remove.process", "remove.network", "remove.namespaces", "remove.files", "remove.volumes", "remove.done",
+	"remove.recorded", "remove.process", "remove.network", "remove.files", "remove.volumes", "remove.done",
 	"trash.files", "trash.namespaces",
 	"volume.files", "volume.recorded", "volume.forgotten", "volume.plugin", "volume.mounted",
 	"network.recorded", "network.opened", "network.closed",

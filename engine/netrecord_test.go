@@ -149,20 +149,12 @@ func TestNetworkOutlives(t *testing.T) {
 	}
 	e = open(t, options(t, root))
 	works()
+	bridge, err := e.Network("bridge")
+	if err != nil {
+		t.Fatal(err)
+	}
 	nft := &nftables.Conn{}
-	tables := func() (names []string) {
-		list, err := nft.ListTables()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, table := range list {
-			names = append(names, table.Name)
-		}
-		return names
-	}
-	for _, name := range tables() {
-		nft.DelTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: name})
-	}
+	nft.DelTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "nova-agent-" + strings.TrimPrefix(bridge.Device, "na")})
 	if err := nft.Flush(); err != nil {
 		t.Fatal(err)
 	}

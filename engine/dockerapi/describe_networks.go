@@ -21,7 +21,7 @@ var networkOperations = map[string]operation{
 	},
 	"GET /networks/{id}": {
 		summary: "All about a network.", params: []param{toggle("verbose", "Of no effect: it is about swarms.").from(28), word("scope", "local, the only one there is.").from(31)},
-		status:  http.StatusOK, answer: network.Inspect{},
+		status: http.StatusOK, answer: network.Inspect{},
 	},
 	"DELETE /networks/{id}":          {summary: "Remove a network that no running container is in.", status: http.StatusNoContent, errors: []int{http.StatusForbidden}},
 	"POST /networks/{id}/connect":    {summary: "Put a container into a network.", body: network.ConnectRequest{}, status: http.StatusOK, errors: []int{http.StatusForbidden, conflict}},
