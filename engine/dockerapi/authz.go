@@ -126,6 +126,7 @@ func (r *request) peekBody() ([]byte, error) {
 	bounded := control.SetReadDeadline(time.Now().Add(headerTimeout)) == nil
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxShown+1))
 	if err == nil && len(body) > maxShown {
+		_, _ = io.CopyN(io.Discard, r.Body, maxRest) // the client reads the answer when it has sent all
 		err = fmt.Errorf("it is too large for authorization plug-ins to judge: at most %d bytes", maxShown)
 	}
 	if err != nil {
