@@ -82,12 +82,16 @@ func (r *request) streamMedia() string {
 
 func wanted(f filters, ev engine.Event) bool {
 	kind := events.ContainerEventType
-	if ev.Volume != "" {
+	switch {
+	case ev.Volume != "":
 		kind = events.VolumeEventType
+	case ev.Network.ID != "":
+		kind = events.NetworkEventType
 	}
 	return f.any("type", func(v string) bool { return v == string(kind) }) &&
 		f.any("volume", func(v string) bool { return v == ev.Volume }) &&
-		(ev.Volume == "" || len(f["container"]) == 0) &&
+		f.any("network", func(v string) bool { return v == ev.Network.Name || v == ev.Network.ID }) &&
+		(kind == events.ContainerEventType || len(f["container"]) == 0) &&
 		f.any("scope", func(v string) bool { return v == "local" }) &&
 		f.any("event", func(v string) bool {
 			return v == string(ev.Action) || v == actionText(ev) || strings.HasPrefix(actionText(ev), v+":")
@@ -110,6 +114,9 @@ func actionText(ev engine.Event) string {
 func messageOfEvent(ev engine.Event) eventMessage {
 	if ev.Volume != "" {
 		return messageOfVolume(ev)
+	}
+	if ev.Network.ID != "" {
+		return messageOfNetwork(ev)
 	}
 	attributes := map[string]string{"name": ev.Name, "image": ev.Image}
 	for k, v := range ev.Labels {
@@ -138,6 +145,19 @@ func messageOfEvent(ev engine.Event) eventMessage {
 			Time:  ev.Time.Unix(), TimeNano: ev.Time.UnixNano(),
 		},
 	}
+}
+
+// messageOfNetwork has the attributes that moby's daemon gives.
+func messageOfNetwork(ev engine.Event) eventMessage {
+	attributes := map[string]string{"name": ev.Network.Name, "type": ev.Network.Driver}
+	if ev.ID != "" {
+		attributes["container"] = ev.ID
+	}
+	return eventMessage{Message: events.Message{
+		Type: events.NetworkEventType, Action: events.Action(ev.Action), Scope: "local",
+		Actor: events.Actor{ID: ev.Network.ID, Attributes: attributes},
+		Time:  ev.Time.Unix(), TimeNano: ev.Time.UnixNano(),
+	}}
 }
 
 // messageOfVolume has the attributes that moby's volume service and daemon give.

@@ -55,7 +55,7 @@ func TestInstruct(t *testing.T) {
 		}
 	}
 	for _, line := range []string{
-		"", "CMD", "RUN x", "FROM x", "HEALTHCHECK NONE", "nonsense", "ENV A", `ENV A="b`, `ENV A=b\`, "ENV A=b c", "ENV =b", "LABEL a",
+		"", "CMD", "RUN x", "FROM x", "HEALTHCHECK x", "nonsense", "ENV A", `ENV A="b`, `ENV A=b\`, "ENV A=b c", "ENV =b", "LABEL a",
 		"EXPOSE x", "EXPOSE 99999", "EXPOSE 80/what", "USER a b", `VOLUME [" "]`, "ONBUILD ONBUILD RUN x", "ONBUILD from x",
 	} {
 		c := container.Config{}

@@ -147,7 +147,7 @@ func TestStringCommands(t *testing.T) {
 // TestEveryFieldIsDecided fails when a newer version of Docker's types has a field that is
 // neither translated nor refused, so that it would be ignored in silence.
 func TestEveryFieldIsDecided(t *testing.T) {
-	translated, refused := sourceOf(t, "create.go")+sourceOf(t, "ports.go"), sourceOf(t, "refuse.go")
+	translated, refused := sourceOf(t, "create.go")+sourceOf(t, "fields.go")+sourceOf(t, "ports.go"), sourceOf(t, "refuse.go")
 	// Of Windows or of the client only, informative, or handled by the type as a whole.
 	harmless := map[string]bool{
 		"ArgsEscaped": true, "Shell": true, "OnBuild": true, "ContainerIDFile": true, "ConsoleSize": true,
