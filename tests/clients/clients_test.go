@@ -89,16 +89,6 @@ func run(t *testing.T, d *peer.Daemon, release string, args ...string) string {
 	return string(out)
 }
 
-// fails is run of a command that must not succeed.
-func fails(t *testing.T, d *peer.Daemon, release string, args ...string) string {
-	t.Helper()
-	out, err := command(t, d, release, args...).CombinedOutput()
-	if err == nil {
-		t.Fatalf("%s succeeded:\n%s", strings.Join(args, " "), out)
-	}
-	return string(out)
-}
-
 func command(t *testing.T, d *peer.Daemon, release string, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := d.Command(t, release, args...)
