@@ -87,6 +87,7 @@ func TestLimitsUpdateAndStats(t *testing.T) {
 	if got := inside("grep Cpus_allowed_list /proc/self/status"); !strings.HasSuffix(got, "\t0") {
 		t.Errorf("cpuset: %q", got)
 	}
+	inside("until grep -q sleep /proc/[0-9]*/comm; do :; done")
 	s, err := task.Stats(context30(t))
 	if err != nil {
 		t.Fatal(err)
