@@ -47,7 +47,10 @@ def system():
     info = client.info()
     assert info["OSType"] == "linux" and info["Images"] >= 1, info
     df = client.df()
-    assert df["Images"][0]["Size"] > 0 and "Volumes" in df, df
+    if "ImageUsage" in df:  # API 1.52 and later
+        assert df["ImageUsage"]["TotalSize"] > 0 and "VolumeUsage" in df, df
+    else:
+        assert df["Images"][0]["Size"] > 0 and "Volumes" in df, df
 
 
 def images():
