@@ -76,7 +76,7 @@ func crashChild() int {
 				_, err = e.Create(ctx, s)
 			case "probe":
 				for len(crashProbes(ctx, e)) == 0 {
-					time.Sleep(time.Millisecond)
+					time.Sleep(time.Millisecond) // a probe has begun when /proc shows it: there is no event
 				}
 			case "create-plugin":
 				spec := crashSpec(os.Getenv(childRootfs))
@@ -137,6 +137,7 @@ func crash(t *testing.T, root, ops, step string) {
 	err := cmd.Run()
 	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
+		open(t, options(t, root)) // what the child has left is removed with it
 		t.Fatalf("the child was not killed at %s: %v\n%s", step, err, out.String())
 	}
 }

@@ -16,6 +16,7 @@ const firstInherited = 3
 // inherited are the sockets that systemd opened for this process: all of them, or the one whose
 // descriptor's number is which.
 func inherited(which string) ([]net.Listener, error) {
+	// What is no number is nobody's process ID.
 	pid, _ := strconv.Atoi(os.Getenv("LISTEN_PID"))
 	count, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
 	if pid != os.Getpid() || err != nil || count < 1 {

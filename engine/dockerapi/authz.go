@@ -11,7 +11,6 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"time"
 
 	"novaagent/engine/errdefs"
 )
@@ -122,19 +121,9 @@ func (r *request) peekBody() ([]byte, error) {
 	if err != nil || media != "application/json" || r.ContentLength == 0 {
 		return nil, nil
 	}
-	control := http.NewResponseController(r.w)
-	bounded := control.SetReadDeadline(time.Now().Add(headerTimeout)) == nil
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxShown+1))
-	if err == nil && len(body) > maxShown {
-		_, _ = io.CopyN(io.Discard, r.Body, maxRest) // the client reads the answer when it has sent all
-		err = fmt.Errorf("it is too large for authorization plug-ins to judge: at most %d bytes", maxShown)
-	}
+	body, err := r.readBody(maxShown)
 	if err != nil {
-		r.w.Header().Set("Connection", "close")
-		return nil, fmt.Errorf("request body: %v: %w", err, errdefs.ErrForbidden)
-	}
-	if bounded {
-		_ = control.SetReadDeadline(time.Time{}) // as above
+		return nil, fmt.Errorf("request body, for authorization plug-ins to judge: %v: %w", err, errdefs.ErrForbidden)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return body, nil

@@ -75,7 +75,7 @@ func awaitProcess(ts *testscript.TestScript, neg bool, args []string) {
 		if hasProcess(pids, args[1]) != neg {
 			return
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond) // processes in a container come and go without an event
 	}
 	ts.Fatalf("%s: process %q: not so in time", args[0], args[1])
 }

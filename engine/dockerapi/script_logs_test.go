@@ -124,6 +124,7 @@ func received(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return
 	}
+	// The listener collects what comes; a look at it now and then is enough for a test.
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		if r.matches(expr) {
 			return

@@ -261,6 +261,32 @@ func checkBrowser(r *http.Request) error {
 }
 
 // decode reads the request's JSON into v. Unknown fields are let through, as Docker
+// readBody reads a body of at most so many bytes. A client that stalls or sends more is answered and then
+// cut off.
+func (r *request) readBody(most int64) ([]byte, error) {
+	timeout := headerTimeout
+	if server, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && server.ReadHeaderTimeout > 0 {
+		timeout = server.ReadHeaderTimeout
+	}
+	control := http.NewResponseController(r.w)
+	bounded := control.SetReadDeadline(time.Now().Add(timeout)) == nil // a writer of a test has none
+	body, err := io.ReadAll(io.LimitReader(r.Body, most+1))
+	if err == nil && int64(len(body)) > most {
+		// The client reads the answer when it has sent all. What goes wrong here only cuts it off sooner.
+		_, _ = io.CopyN(io.Discard, r.Body, maxRest)
+		err = fmt.Errorf("it is too large: at most %d bytes are read", most)
+	}
+	if err != nil {
+		// The deadline stays, or the rest of the body would be waited for.
+		r.w.Header().Set("Connection", "close")
+		return nil, err
+	}
+	if bounded {
+		_ = control.SetReadDeadline(time.Time{}) // it could be set above, so it can be taken back
+	}
+	return body, nil
+}
+
 // does: clients of newer versions send them.
 func (r *request) decode(v any) error {
 	if ct := r.Header.Get("Content-Type"); ct != "" || r.ContentLength != 0 {
@@ -271,25 +297,9 @@ func (r *request) decode(v any) error {
 	if r.ContentLength == 0 {
 		return nil // all fields have their defaults, as in Docker
 	}
-	timeout := headerTimeout
-	if server, ok := r.Context().Value(http.ServerContextKey).(*http.Server); ok && server.ReadHeaderTimeout > 0 {
-		timeout = server.ReadHeaderTimeout
-	}
-	control := http.NewResponseController(r.w)
-	bounded := control.SetReadDeadline(time.Now().Add(timeout)) == nil
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	if err == nil && len(body) > maxBody {
-		// The client reads the answer when it has sent all.
-		_, _ = io.CopyN(io.Discard, r.Body, maxRest)
-		err = fmt.Errorf("it is too large: at most %d bytes are read", maxBody)
-	}
+	body, err := r.readBody(maxBody)
 	if err != nil {
-		// The deadline stays, or the rest of the body would be waited for.
-		r.w.Header().Set("Connection", "close")
 		return fmt.Errorf("request body: %v: %w", err, errdefs.ErrInvalid)
-	}
-	if bounded {
-		_ = control.SetReadDeadline(time.Time{}) // as above
 	}
 	if len(bytes.TrimSpace(body)) == 0 {
 		return fmt.Errorf("invalid JSON: got EOF while reading request body: %w", errdefs.ErrInvalid)
