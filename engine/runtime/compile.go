@@ -118,11 +118,13 @@ func (l *launch) enterCgroup(cg *cgroup) error {
 		if dir == cg.Unified {
 			continue
 		}
-		f, err := kernel.Open(dir+"/cgroup.procs", os.O_WRONLY)
+		// The process is a thread alone. To move a process as such waits for an RCU grace period
+		// (kernel/cgroup/cgroup.c, cgroup_procs_write_start); for a thread that moves itself the kernel needs none.
+		f, err := kernel.Open(dir+"/tasks", os.O_WRONLY)
 		if err != nil {
 			return fmt.Errorf("cgroups: %w", err)
 		}
-		l.b.Write(l.fd(f), "0", "cgroup.procs")
+		l.b.Write(l.fd(f), "0", "tasks")
 	}
 	return nil
 }
