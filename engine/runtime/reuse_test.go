@@ -39,6 +39,9 @@ func TestOneShimServesContainersInTurn(t *testing.T) {
 		if err := task.CloseStdin(context30(t)); err != nil {
 			t.Fatal(err)
 		}
+		// The shim writes the log; nobody is told when a line is there.
+		for end := time.Now().Add(deadline); len(readLog(t, b.Log.Path)) < 2 && time.Now().Before(end); time.Sleep(time.Millisecond) {
+		}
 		now := descriptors(t, shim)
 		var out buffer
 		e, err := task.Exec(context30(t), runtime.ExecSpec{ID: "e", Args: []string{"echo", "exec", strconv.Itoa(i)}}, runtime.Streams{Stdout: &out})
@@ -47,9 +50,6 @@ func TestOneShimServesContainersInTurn(t *testing.T) {
 		}
 		if x, err := e.Wait(context30(t)); err != nil || x.Code != 0 || out.String() != fmt.Sprintf("exec %d\n", i) {
 			t.Errorf("exec: %+v, %v, output %q", x, err, out.String())
-		}
-		// The shim writes the log; nobody is told when a line is there.
-		for end := time.Now().Add(deadline); len(readLog(t, b.Log.Path)) < 2 && time.Now().Before(end); time.Sleep(time.Millisecond) {
 		}
 		if err := task.KillAll(context30(t)); err != nil {
 			t.Fatal(err)

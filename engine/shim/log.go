@@ -13,7 +13,8 @@ const (
 
 // logger writes Docker's json-file format: one object a line with log, stream
 // and time. A line is never torn: one that cannot be written whole (ENOSPC) is taken
-// back, counted, and told about once writing works again.
+// back, counted, and told about once writing works again. The file is made with the first line: to make it for
+// a container that is silent, and to remove it again, takes the disk longer than the container lives.
 type logger struct {
 	dir      int
 	name     string
@@ -29,9 +30,7 @@ type logger struct {
 }
 
 func newLogger(dir int, name string, maxBytes int64, maxFiles int) *logger {
-	l := &logger{dir: dir, name: name, maxBytes: maxBytes, maxFiles: max(maxFiles, 1), fd: -1}
-	l.open()
-	return l
+	return &logger{dir: dir, name: name, maxBytes: maxBytes, maxFiles: max(maxFiles, 1), fd: -1}
 }
 
 func (l *logger) open() {
@@ -89,6 +88,9 @@ func (l *logger) finish(st *stream) {
 
 // add formats one line.
 func (l *logger) add(st *stream, text []byte, now int64) {
+	if l.fd < 0 {
+		l.open()
+	}
 	if l.lost > 0 {
 		l.tellGap(now)
 	}
@@ -133,9 +135,6 @@ func (l *logger) flush() {
 	l.buf = l.buf[:0]
 	if len(b) == 0 {
 		return
-	}
-	if l.fd < 0 {
-		l.open()
 	}
 	if l.fd >= 0 {
 		n, err := write(l.fd, b)
