@@ -95,6 +95,16 @@ func Bind(dir int, path string, o BindOptions) (*os.File, error) {
 	return f, nil
 }
 
+// MapIDs makes a detached mount that nobody has mapped yet show its files' owners as user, a user namespace, has
+// them.
+func MapIDs(mount, user *os.File) error {
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(user.Fd())}
+	if err := unix.MountSetattr(int(mount.Fd()), "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		return fmt.Errorf("map the ids of mount %s: %w", mount.Name(), err)
+	}
+	return nil
+}
+
 // MountFS mounts a file system in the agent's own user namespace, detached.
 func MountFS(fstype string, options []MountOption, attrs uint64) (*os.File, error) {
 	fs, err := unix.Fsopen(fstype, unix.FSOPEN_CLOEXEC)

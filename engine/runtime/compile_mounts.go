@@ -107,7 +107,7 @@ func (m *mounter) mount(mount specs.Mount, cg *cgroup) error {
 			break
 		}
 		if dest == "/dev" && slices.Equal(mount.Options, devOptions) {
-			if ref, err = m.standardDev(o); err == nil {
+			if ref, err = m.standardDev(); err == nil {
 				break
 			}
 		}
@@ -318,25 +318,6 @@ func (m *mounter) cgroupMount(dest string, o mountOptions, cg *cgroup) error {
 		m.b.SetMountAttr(tmp, kernel.AttrReadOnly, 0, 0, false, dest)
 	}
 	return nil
-}
-
-// standardDev is /dev with the standard devices, made with the agent's rights: with a tenth of the
-// system calls that devices takes. It fails if the agent may make no devices.
-func (m *mounter) standardDev(o mountOptions) (kernel.Ref, error) {
-	owner := uint32(0)
-	if m.ns.user != nil {
-		uid, isUID := hostID(m.spec.Linux.UIDMappings, 0)
-		gid, isGID := hostID(m.spec.Linux.GIDMappings, 0)
-		if owner = uid; !isUID || !isGID || uid != gid {
-			return kernel.Ref{}, errdefs.ErrUnsupported
-		}
-	}
-	f, err := kernel.MountDev(o.data, o.set, owner)
-	if err != nil {
-		return kernel.Ref{}, err
-	}
-	m.dev = m.fd(f)
-	return m.dev, nil
 }
 
 // standardDevices are those of every container.

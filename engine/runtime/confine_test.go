@@ -265,3 +265,17 @@ func TestNamesSysctlsAndHostNetwork(t *testing.T) {
 		t.Errorf("got %q", out)
 	}
 }
+
+// TestDev starts containers one after the other: the later ones get a /dev that was ready.
+func TestDev(t *testing.T) {
+	r, img := newRuntime(t), image(t)
+	const want = "fd 777 0:0 0:0\nfull 666 0:0 1:7\nmine 600 7:7 0:0\nmqueue 1777 0:0 0:0\nnull 666 0:0 1:3\nptmx 777 0:0 0:0\npts 755 0:0 0:0\n" +
+		"random 666 0:0 1:8\nshm 1777 0:0 0:0\nstderr 777 0:0 0:0\nstdin 777 0:0 0:0\nstdout 777 0:0 0:0\ntty 666 0:0 5:0\nurandom 666 0:0 1:9\nzero 666 0:0 1:5\n"
+	for i := range 4 {
+		b := bundle(t, fmt.Sprintf("dev%d", i), img, "sh", "-c",
+			"cd /dev && ! ls mine 2>&- && (umask 077; echo x >mine) && chown 7:7 mine && echo x >null && head -c1 zero >null && stat -c '%n %a %u:%g %t:%T' *")
+		if _, got := run(t, r, b); got != want {
+			t.Errorf("container %d has in /dev:\n%s", i, got)
+		}
+	}
+}

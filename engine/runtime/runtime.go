@@ -45,13 +45,14 @@ type Runtime struct {
 	log    *slog.Logger
 	cg     *hierarchies
 	shims  *shimPool
+	devs   *devPool
 
 	// mayRaiseLimits: the agent has CAP_SYS_RESOURCE.
 	mayRaiseLimits bool
 	lastCapability int
 	// masked are the paths that patterns in masked paths stand for on this host.
 	masked sync.Map
-	// serving are the goroutines that listen to a shim, and reap it, or close a mount.
+	// serving are the goroutines that listen to a shim, and reap it, close a mount, or make the next /dev.
 	serving sync.WaitGroup
 
 	mu      sync.Mutex
@@ -96,6 +97,9 @@ func New(o Options) (*Runtime, error) {
 			return nil, err
 		}
 	}
+	if r.devs, err = newDevPool(); err != nil {
+		return nil, err
+	}
 	r.shims, err = newShimPool(filepath.Join(r.runDir, "shim"), o.Shim, r.cg, o.WarmShims, r.log)
 	if err != nil {
 		return nil, errors.Join(err, r.cg.removeShims(0))
@@ -121,6 +125,7 @@ func (r *Runtime) Close() error {
 		t.release()
 	}
 	r.serving.Wait()
+	r.devs.close()
 	r.shims.close()
 	// Containers that go on running have shims that do so, too.
 	ids, err := r.IDs()

@@ -112,6 +112,7 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 	if err := r.launch(ctx, t, l, b, header, shimFiles); err != nil {
 		return nil, err
 	}
+	r.serving.Go(r.devs.fill)
 	for _, w := range l.warnings {
 		r.log.WarnContext(ctx, "container started with a restriction", "container_id", b.ID, "what", w)
 	}
