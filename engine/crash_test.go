@@ -195,6 +195,35 @@ func TestCrashAtEachStep(t *testing.T) {
 	}
 }
 
+// TestRemovalUndoneByAPowerCut opens an engine whose database still has a container that was removed: its files are
+// in the trash already.
+func TestRemovalUndoneByAPowerCut(t *testing.T) {
+	need.Root(t)
+	root := tempRoot(t)
+	enginetest.Leaks(t, root, testCgroup(root))
+	e := open(t, options(t, root))
+	s := spec(t, "true")
+	s.Name = crashName
+	removed := mustRun(t, e, s)
+	if _, err := e.Wait(testContext(t), removed.ID, engine.WaitNotRunning); err != nil {
+		t.Fatal(err)
+	}
+	s.Name = "kept"
+	kept := mustRun(t, e, s)
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(filepath.Join(root, "containers", removed.ID), filepath.Join(root, "trash", removed.ID)); err != nil {
+		t.Fatal(err)
+	}
+
+	e = open(t, options(t, root))
+	if c, err := e.Inspect(removed.ID); !errors.Is(err, errdefs.ErrNotFound) {
+		t.Errorf("the removed container is %s, %v", c.State, err)
+	}
+	mustInspect(t, e, kept.ID)
+}
+
 // TestContainersOutliveTheEngine kills the engine under a container that writes, and checks its log.
 func TestContainersOutliveTheEngine(t *testing.T) {
 	need.Root(t)

@@ -10,6 +10,9 @@ import (
 	"novaagent/engine/runtime"
 )
 
+// exitSyncDelay is how long the record of an exit may wait for company on its way to the disk.
+const exitSyncDelay = 20 * time.Millisecond
+
 // watch waits for the end of t's process in a goroutine of its own. The caller holds t's lock.
 func (e *Engine) watch(t *tracked, task *runtime.Task) {
 	e.spawn("watch", t.id, func(ctx context.Context) {
@@ -69,10 +72,16 @@ func (e *Engine) reap(ctx context.Context, t *tracked, task *runtime.Task) (then
 	e.emitMounts(t, ActionUnmount)
 
 	// The shim's record of the exit goes with the task. Ours survives the agent already, and
-	// is on the disk in a moment; a power cut before that makes the exit a lost one.
+	// is on the disk in a moment; a power cut before that makes the exit a lost one. It is not sent there at
+	// once: a removal that follows would have to wait for two writes of the disk instead of one.
 	if !rec.Spec.AutoRemove {
-		e.spawn("sync", t.id, func(context.Context) {
-			if err := e.db.Sync(); err != nil {
+		durable := e.db.Barrier()
+		e.spawn("sync", t.id, func(closing context.Context) {
+			select {
+			case <-time.After(exitSyncDelay):
+			case <-closing.Done():
+			}
+			if err := durable(); err != nil {
 				e.log.Error("a container's exit is not on the disk", "container_id", t.id, "error", err)
 			}
 		})

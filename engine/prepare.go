@@ -20,17 +20,20 @@ import (
 // it: after a reboot that is all there is of it in the kernel. The caller holds t's lock.
 func (e *Engine) prepare(ctx context.Context, t *tracked, fresh bool) error {
 	rec := e.record(t)
-	err := both(
-		func() error {
-			if err := e.prepareFiles(ctx, t, fresh); err != nil {
-				return err
-			}
-			e.step("create.files", t.id)
-			return nil
-		},
-		func() error { return e.prepareNetwork(ctx, t) },
-	)
-	if err != nil {
+	files := func() error {
+		if err := e.prepareFiles(ctx, t, fresh); err != nil {
+			return err
+		}
+		e.step("create.files", t.id)
+		return nil
+	}
+	network := func() error { return e.prepareNetwork(ctx, t) }
+	if t.spare != nil && len(rec.Spec.Endpoints) == 0 {
+		// What there is to do takes less time than another thread takes to wake up.
+		if err := errors.Join(files(), network()); err != nil {
+			return err
+		}
+	} else if err := both(files, network); err != nil {
 		return err
 	}
 	if rec.BootID != e.bootID {

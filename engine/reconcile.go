@@ -94,10 +94,13 @@ func (e *Engine) settle(ctx context.Context, t *tracked) error {
 	}
 	defer unlock()
 	rec := e.record(t)
-	if rec.State == Creating || rec.State == Removing {
+	if rec.State == Creating || rec.State == Removing || e.discarded(t.id) {
 		e.log.Info("removing a container that a crash interrupted", "container_id", t.id, "state", rec.State)
-		if rec.State == Creating {
-			if err := e.move(t, Removing, lazy, func(c *Container) { c.RemoveVolumes = true }); err != nil {
+		if rec.State.Live() || rec.State == Restarting {
+			e.lost(t)
+		}
+		if rec.State != Removing {
+			if err := e.move(t, Removing, lazy, func(c *Container) { c.RemoveVolumes = rec.State == Creating }); err != nil {
 				return err
 			}
 		}

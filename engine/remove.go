@@ -19,7 +19,8 @@ type RemoveOptions struct {
 
 // Remove takes a container away with everything it had: process, endpoints,
 // namespaces, files, id range, record. If a step fails the container stays, in state
-// Removing, and Remove may be called again.
+// Removing, and Remove may be called again. A power cut in the first milliseconds after it may bring the
+// container back as it was, or have the next engine complete the removal; see emptyTrash.
 //
 // ErrConflict: it runs, and Force was not asked for.
 func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error {
@@ -47,20 +48,11 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 		return err
 	}
 	e.step("remove.recorded", t.id)
-	// Once that is on the disk a power cut does not bring the container back: the next engine
-	// would complete the removal. So the disk is waited for meanwhile.
-	durable := make(chan error, 1)
-	go func() { durable <- e.db.Sync() }()
-	err = e.purge(ctx, t)
-	durableErr := <-durable
-	if err != nil {
+	if err := e.purge(ctx, t); err != nil {
 		err = fmt.Errorf("remove container %s: %w", rec.Spec.Name, err)
 		return errors.Join(err, e.amend(t, lazy, func(c *Container) { c.Error = err.Error() }))
 	}
 	e.emit(t, ActionDestroy, nil)
-	if durableErr != nil {
-		return fmt.Errorf("remove container %s: %w", rec.Spec.Name, durableErr)
-	}
 	return nil
 }
 
@@ -103,11 +95,10 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 		e.log.Error("taking back the volumes of a container that is removed", "container_id", t.id, "error", err)
 	}
 	e.step("remove.process", t.id)
-	err := both(
-		func() error { return e.purgeNetwork(ctx, t) },
-		func() error { return e.purgeFiles(ctx, t.id) },
-	)
-	if err != nil {
+	if err := e.purgeNetwork(ctx, t); err != nil {
+		return err
+	}
+	if err := e.purgeFiles(ctx, t.id); err != nil {
 		return err
 	}
 	if rec := e.record(t); rec.RemoveVolumes || rec.State == Creating {

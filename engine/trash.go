@@ -16,6 +16,12 @@ import (
 // million of them may take minutes. The namespaces go with them: to unmount a pin waits for an RCU
 // grace period. A container's id range is given back after that, since
 // its files and its user namespace have ids of it; until then it tells the next engine that something is left.
+//
+// Before that comes the disk: as long as a power cut may undo a removal, the files must be those of the container. Who removes
+// does not wait for the disk, and removals close to each other share one write of it.
+
+// trashDelay is how long a removal may wait for company on its way to the disk.
+const trashDelay = 20 * time.Millisecond
 
 // trashGrace is how long Close waits for it.
 const trashGrace = 5 * time.Second
@@ -35,9 +41,19 @@ func (e *Engine) discard(dir, id string) error {
 	return os.RemoveAll(dir)
 }
 
-// emptyTrash deletes what is in the trash of a container and its namespaces, and then frees its id range.
+// emptyTrash deletes what is in the trash of a container and its namespaces once its removal is on the disk, and
+// then frees its id range.
 func (e *Engine) emptyTrash(id string) {
+	removed := e.db.Barrier()
 	e.spawn("trash", id, func(closing context.Context) {
+		select {
+		case <-time.After(trashDelay):
+		case <-closing.Done():
+		}
+		if err := removed(); err != nil {
+			e.log.Error("a container's removal is not on the disk; its files stay until the next start", "container_id", id, "error", err)
+			return
+		}
 		// Close lets it come to its end, if that is near.
 		ctx, cancel := context.WithCancel(context.WithoutCancel(closing))
 		defer cancel()
@@ -102,6 +118,13 @@ func removeTree(ctx context.Context, dir string) error {
 		return nil
 	}
 	return walk(dir, levels)
+}
+
+// discarded tells whether a container's files are in the trash: a power cut has undone what was recorded after that.
+func (e *Engine) discarded(id string) bool {
+	_, err := os.Lstat(e.containerDir(id))
+	_, trashErr := os.Lstat(filepath.Join(e.trashDir(), id))
+	return errors.Is(err, os.ErrNotExist) && trashErr == nil
 }
 
 // reconcileTrash goes on with what an earlier engine left in the trash, and frees ranges whose

@@ -52,11 +52,15 @@ func (db *DB) Update(f func(*Tx) error) error { return db.update(f, false) }
 func (db *DB) UpdateLazy(f func(*Tx) error) error { return db.update(f, true) }
 
 // Sync makes all earlier lazy writes durable.
-func (db *DB) Sync() error {
+func (db *DB) Sync() error { return db.Barrier()() }
+
+// Barrier returns what makes the lazy writes durable that come before it, and costs nothing if
+// another Sync has done so meanwhile.
+func (db *DB) Barrier() (sync func() error) {
 	db.mu.RLock()
+	defer db.mu.RUnlock()
 	end, epoch := db.journal.end, db.journal.epoch
-	db.mu.RUnlock()
-	return db.sync(end, epoch)
+	return func() error { return db.sync(end, epoch) }
 }
 
 func (db *DB) update(f func(*Tx) error, lazy bool) error {
