@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strconv"
 
 	"novaagent/engine/errdefs"
 	"novaagent/engine/runtime"
@@ -130,6 +131,8 @@ func (e *Engine) Resize(ctx context.Context, ref string, width, height uint16) e
 	if err := task.Resize(ctx, width, height); err != nil {
 		return taskError(t.id, "resize", err)
 	}
-	e.emit(t, ActionResize, nil)
+	e.emit(t, ActionResize, func(ev *Event) {
+		ev.Details = map[string]string{"height": strconv.Itoa(int(height)), "width": strconv.Itoa(int(width))}
+	})
 	return nil
 }

@@ -7,7 +7,17 @@ import (
 // NetworkRef names a network.
 type NetworkRef struct{ ID, Name, Driver string }
 
-// Action is what happened to a container, volume or network.
+// Kind is what an event is about, by Docker's names.
+type Kind string
+
+const (
+	KindContainer Kind = "container"
+	KindImage     Kind = "image"
+	KindNetwork   Kind = "network"
+	KindVolume    Kind = "volume"
+)
+
+// Action is what happened to a container, image, volume or network.
 type Action string
 
 const (
@@ -29,11 +39,29 @@ const (
 	ActionExtract Action = "extract-to-dir" // files were copied in
 	ActionExport  Action = "export"
 
+	// Of containers, told by the front door that does them; see Tell.
+	ActionCommit     Action = "commit"
+	ActionDetach     Action = "detach"
+	ActionTop        Action = "top"
+	ActionExecDetach Action = "exec_detach"
+
+	// Of images, all told by the front door.
+	ActionDelete Action = "delete"
+	ActionImport Action = "import"
+	ActionLoad   Action = "load"
+	ActionPull   Action = "pull"
+	ActionPush   Action = "push"
+	ActionSave   Action = "save"
+	ActionTag    Action = "tag"
+	ActionUntag  Action = "untag"
+
+	// ActionPrune has a Kind and Reclaimed, and no object.
+	ActionPrune Action = "prune"
+
 	// Of volumes, besides create and destroy.
 	ActionMount   Action = "mount"   // before the container's start
 	ActionUnmount Action = "unmount" // after its die
 
-	// Action "health_status: " and the status: Container.Health.Status has changed.
 	// Of networks, besides create and destroy.
 	ActionConnect    Action = "connect"    // before the container's start
 	ActionDisconnect Action = "disconnect" // around its die
@@ -41,6 +69,7 @@ const (
 	ActionExecCreate Action = "exec_create"
 	ActionExecStart  Action = "exec_start"
 	ActionExecDie    Action = "exec_die"
+	// Action "health_status: " and the status: Container.Health.Status has changed.
 )
 
 // Event is one thing that happened.
@@ -49,8 +78,11 @@ type Event struct {
 	// agent does.
 	Seq    uint64
 	Time   time.Time
+	Kind   Kind
 	Action Action
 
+	// ID and Name are the container's. Of an image they are what the event is about and its name, as the front
+	// door says them.
 	ID    string
 	Name  string
 	Owner Owner
@@ -59,6 +91,8 @@ type Event struct {
 	State State
 	// Exit is set for ActionDie and ActionExecDie.
 	Exit Exit
+	// Ran is for how long the process ran, set for ActionDie.
+	Ran time.Duration
 	// Signal is set for ActionKill.
 	Signal int
 	// ExecID is set for the actions of execs.
@@ -76,4 +110,8 @@ type Event struct {
 	Network NetworkRef
 	// Mount is set for ActionMount and ActionUnmount.
 	Mount Mount
+	// Reclaimed is set for ActionPrune, in bytes.
+	Reclaimed uint64
+	// Details are what else is told of it, by Docker's names. Never changed after the event.
+	Details map[string]string
 }

@@ -57,15 +57,15 @@ func (e *Engine) Subscribe(ctx context.Context, since time.Time) <-chan Event {
 	return e.SubscribeUntil(ctx, since, time.Time{})
 }
 
-// SubscribeUntil returns a channel of the events from since on: those remembered of the time at
-// or after it, if it is not zero, and then the new ones. No event between is
+// SubscribeUntil returns a channel of the events from since to until: those remembered, if one of the
+// two is not zero, and then the new ones. No event between is
 // missed. The channel is closed when the time until has come, if it is not zero, when
 // ctx ends, when the engine closes, and when the receiver falls too far behind.
 func (e *Engine) SubscribeUntil(ctx context.Context, since, until time.Time) <-chan Event {
 	l := e.events
 	s := &subscription{wake: make(chan struct{}, 1), until: until}
 	l.mu.Lock()
-	if !since.IsZero() {
+	if !since.IsZero() || !until.IsZero() {
 		for _, ev := range l.ring {
 			if !ev.Time.Before(since) {
 				s.queue = append(s.queue, ev)
@@ -141,12 +141,30 @@ func (l *eventLog) feed(ctx, engine context.Context, s *subscription, out chan<-
 func (e *Engine) emit(t *tracked, action Action, detail func(*Event)) {
 	rec := e.record(t)
 	ev := Event{
-		Time: time.Now(), Action: action,
-		ID: rec.ID, Name: rec.Spec.Name, Owner: rec.Spec.Owner, Image: rec.Spec.Image,
+		Time: time.Now(), Kind: KindContainer, Action: action,
+		ID: rec.ID, Name: rec.Spec.Name, Owner: rec.Spec.Owner, Image: firstOf(rec.Spec.ImageName, rec.Spec.Image),
 		State: rec.State, Labels: rec.Spec.Labels,
 	}
 	if detail != nil {
 		detail(&ev)
 	}
 	e.events.emit(ev)
+}
+
+// Tell is for what only a front door sees: that something was done with the container that ref finds, if it is still
+// there. Details are as those of Event.
+func (e *Engine) Tell(ref string, action Action, details map[string]string) {
+	if t, err := e.find(ref); err == nil {
+		e.emit(t, action, func(ev *Event) { ev.Details = details })
+	}
+}
+
+// TellImage is Tell for images; id and name are what the event says.
+func (e *Engine) TellImage(action Action, id, name string, labels map[string]string) {
+	e.events.emit(Event{Time: time.Now(), Kind: KindImage, Action: action, ID: id, Name: name, Labels: labels})
+}
+
+// TellPrune tells that objects of a kind that nobody used were removed, and how many bytes that gave.
+func (e *Engine) TellPrune(kind Kind, reclaimed uint64) {
+	e.events.emit(Event{Time: time.Now(), Kind: kind, Action: ActionPrune, Reclaimed: reclaimed})
 }

@@ -68,7 +68,7 @@ func (e *Engine) reap(ctx context.Context, t *tracked, task *runtime.Task) (then
 	if exit.OOMKilled {
 		e.emit(t, ActionOOM, nil)
 	}
-	e.emit(t, ActionDie, func(ev *Event) { ev.Exit = exit })
+	e.emit(t, ActionDie, func(ev *Event) { ev.Exit, ev.Ran = exit, max(0, end.At.Sub(rec.Started)) })
 	e.emitMounts(t, ActionUnmount)
 
 	// The shim's record of the exit goes with the task. Ours survives the agent already, and

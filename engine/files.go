@@ -82,14 +82,14 @@ func (e *Engine) Archive(ctx context.Context, ref, path string) (io.ReadCloser, 
 	})
 	select {
 	case st := <-stat:
-		e.emitFor(ref, ActionArchive)
+		e.Tell(ref, ActionArchive, nil)
 		return s, st, nil
 	case <-s.ended:
 	}
 	// It may have told before it ended.
 	select {
 	case st := <-stat:
-		e.emitFor(ref, ActionArchive)
+		e.Tell(ref, ActionArchive, nil)
 		return s, st, nil
 	default:
 	}
@@ -106,7 +106,7 @@ func (e *Engine) Export(ctx context.Context, ref string) (io.ReadCloser, error) 
 	if err != nil {
 		return nil, err
 	}
-	e.emitFor(ref, ActionExport)
+	e.Tell(ref, ActionExport, nil)
 	return a.stream(a.root.WriteAll), nil
 }
 
@@ -160,7 +160,7 @@ func (e *Engine) Extract(ctx context.Context, ref, path string, r io.Reader, o E
 		return fmt.Errorf("read archive: %v: %w", readErr, errdefs.ErrInvalid)
 	}
 	if err == nil {
-		e.emitFor(ref, ActionExtract)
+		e.Tell(ref, ActionExtract, nil)
 	}
 	return err
 }
@@ -220,13 +220,6 @@ func (e *Engine) changesOf(a *access) ([]Change, error) {
 
 // errExtracted ends the reading of an archive whose extraction has ended.
 var errExtracted = errors.New("the extraction has ended")
-
-// emitFor tells of something that was done with the container's files, if it is still there.
-func (e *Engine) emitFor(ref string, what Action) {
-	if t, err := e.find(ref); err == nil {
-		e.emit(t, what, nil)
-	}
-}
 
 // view says which files of a container are opened.
 type view int

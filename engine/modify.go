@@ -40,7 +40,7 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	delete(e.names, gone)
 	e.mu.Unlock()
 	if err == nil {
-		e.emit(t, ActionRename, nil)
+		e.emit(t, ActionRename, func(ev *Event) { ev.Details = map[string]string{"oldName": "/" + old} })
 	}
 	return err
 }

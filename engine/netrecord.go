@@ -303,7 +303,9 @@ func (n *Network) chooseDevice(list []Network) error {
 
 // emitNetwork tells of something that happened to a network, or to a container in it.
 func (e *Engine) emitNetwork(action Action, n *Network, container string) {
-	e.events.emit(Event{Time: time.Now(), Action: action, Network: NetworkRef{ID: n.ID, Name: n.Name, Driver: n.Driver}, ID: container})
+	e.events.emit(Event{
+		Time: time.Now(), Kind: KindNetwork, Action: action, Network: NetworkRef{ID: n.ID, Name: n.Name, Driver: n.Driver}, ID: container,
+	})
 }
 
 // subnets are the networks' of pools.

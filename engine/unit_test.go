@@ -186,6 +186,14 @@ func TestEventLog(t *testing.T) {
 		if n != len(e.events.ring) {
 			t.Errorf("%d events were replayed of %d", n, len(e.events.ring))
 		}
+		// So does an end that has come alone replay.
+		n = 0
+		for range e.SubscribeUntil(t.Context(), time.Time{}, first) {
+			n++
+		}
+		if n != 1 {
+			t.Errorf("%d events were replayed until the first", n)
+		}
 		// One who does not receive is dropped, and holds nobody up.
 		slow := e.Subscribe(t.Context(), time.Time{})
 		for range 2*eventsBehind + 10 {

@@ -190,7 +190,7 @@ func (e *Engine) ensureVolume(v Volume) (Volume, error) {
 	e.volumes[v.Name] = v
 	e.mu.Unlock()
 	e.step("volume.recorded", v.Name)
-	e.events.emit(Event{Time: time.Now(), Action: ActionCreate, Volume: v.Name, Driver: v.Driver})
+	e.events.emit(Event{Time: time.Now(), Kind: KindVolume, Action: ActionCreate, Volume: v.Name, Driver: v.Driver})
 	return v, nil
 }
 

@@ -257,7 +257,7 @@ func (e *Engine) emitMounts(t *tracked, action Action) {
 	for _, m := range rec.Mounts {
 		if m.Type == MountVolume {
 			e.events.emit(Event{
-				Time: time.Now(), Action: action, ID: rec.ID, Name: rec.Spec.Name, Owner: rec.Spec.Owner,
+				Time: time.Now(), Kind: KindVolume, Action: action, ID: rec.ID, Name: rec.Spec.Name, Owner: rec.Spec.Owner,
 				State: rec.State, Volume: m.Source, Driver: e.driverOf(m.Source), Mount: m,
 			})
 		}

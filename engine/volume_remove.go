@@ -122,7 +122,7 @@ func (e *Engine) forgetVolume(name string) error {
 	e.mu.Unlock()
 	e.step("volume.forgotten", name)
 	err := e.deleteVolumeDir(name)
-	e.events.emit(Event{Time: time.Now(), Action: ActionDestroy, Volume: name, Driver: driver})
+	e.events.emit(Event{Time: time.Now(), Kind: KindVolume, Action: ActionDestroy, Volume: name, Driver: driver})
 	if err != nil {
 		return fmt.Errorf("remove %s: its files: %w", name, err)
 	}

@@ -39,7 +39,7 @@ func (s *server) containerAttach(r *request) error {
 	if r.boolean("stdin", false) && c.Spec.OpenStdin {
 		streams.Stdin = conn.stdin()
 		if c.Spec.TTY {
-			streams.Stdin = &detachReader{in: streams.Stdin, keys: keys, detach: conn.cancel, gone: ctx.Done()}
+			streams.Stdin = &detachReader{in: streams.Stdin, keys: keys, detach: s.detach(c.ID, engine.ActionDetach, nil, conn.cancel), gone: ctx.Done()}
 		}
 	} else {
 		conn.ignoreStdin()

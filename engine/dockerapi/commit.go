@@ -63,6 +63,14 @@ func (s *server) commit(r *request) error {
 	if err != nil {
 		return err
 	}
+	shown := ""
+	if name != "" {
+		shown = familiar(name)
+		s.tellTag(name, &img)
+	}
+	s.engine.Tell(c.ID, engine.ActionCommit, map[string]string{
+		"comment": r.query.Get("comment"), "imageID": img.ConfigDigest.String(), "imageRef": shown,
+	})
 	return r.reply(http.StatusCreated, common.IDResponse{ID: img.ConfigDigest.String()})
 }
 

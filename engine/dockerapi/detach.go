@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"novaagent/engine"
 	"novaagent/engine/errdefs"
 )
 
@@ -43,6 +44,14 @@ type detachReader struct {
 	matched int
 	pending []byte // to be passed on before more is read
 	over    bool   // the sequence has come
+}
+
+// detach is what a client's detachReader calls: it tells of it and ends the stream.
+func (s *server) detach(container string, action engine.Action, details map[string]string, end func()) func() {
+	return func() {
+		s.engine.Tell(container, action, details)
+		end()
+	}
 }
 
 // Read implements io.Reader.

@@ -2,16 +2,20 @@ package dockerapi
 
 import (
 	"fmt"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types"
 	"github.com/moby/moby/api/types/events"
 
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
+	images "novaagent/engine/image"
 )
 
 // eventMessage has the fields that clients up to 1.51 find at the top.
@@ -47,7 +51,8 @@ func (s *server) events(r *request) error {
 		return nil
 	}
 	for ev := range stream {
-		if !wanted(f, ev) {
+		message := messageOfEvent(ev)
+		if !wanted(f, &message.Message) {
 			continue
 		}
 		if media == types.MediaTypeJSONSequence {
@@ -55,7 +60,7 @@ func (s *server) events(r *request) error {
 				return nil // the client is gone
 			}
 		}
-		if r.line(messageOfEvent(ev)) != nil || control.Flush() != nil {
+		if r.line(message) != nil || control.Flush() != nil {
 			return nil // the client is gone
 		}
 	}
@@ -80,55 +85,89 @@ func (r *request) streamMedia() string {
 	return types.MediaTypeJSON
 }
 
-func wanted(f filters, ev engine.Event) bool {
-	kind := events.ContainerEventType
-	switch {
-	case ev.Volume != "":
-		kind = events.VolumeEventType
-	case ev.Network.ID != "":
-		kind = events.NetworkEventType
+// wanted tells whether an event fits the filters, by the rules of moby's daemon/events/filter.go.
+func wanted(f filters, m *events.Message) bool {
+	equals := func(v string) func(string) bool { return func(want string) bool { return v == want } }
+	action := equals(string(m.Action))
+	if slices.ContainsFunc(f["event"], func(v string) bool { return v == "health_status" || v == "exec_create" || v == "exec_start" }) {
+		// What follows in the action is the status or the command.
+		action = func(want string) bool { return strings.HasPrefix(string(m.Action), want) }
 	}
-	return f.any("type", func(v string) bool { return v == string(kind) }) &&
-		f.any("volume", func(v string) bool { return v == ev.Volume }) &&
-		f.any("network", func(v string) bool { return v == ev.Network.Name || v == ev.Network.ID }) &&
-		(kind == events.ContainerEventType || len(f["container"]) == 0) &&
-		f.any("scope", func(v string) bool { return v == "local" }) &&
-		f.any("event", func(v string) bool {
-			return v == string(ev.Action) || v == actionText(ev) || strings.HasPrefix(actionText(ev), v+":")
+	for _, field := range []string{"config", "container", "daemon", "network", "node", "plugin", "secret", "service", "volume"} {
+		if !f.any(field, func(want string) bool {
+			return strings.HasPrefix(m.Actor.ID, want) || strings.HasPrefix(m.Actor.Attributes["name"], want)
+		}) {
+			return false
+		}
+	}
+	image := m.Actor.Attributes["image"]
+	if m.Type == events.ImageEventType {
+		image = m.Actor.Attributes["name"]
+	}
+	return f.any("event", action) && f.any("type", equals(string(m.Type))) && f.any("scope", equals(m.Scope)) &&
+		f.any("image", func(want string) bool {
+			return want == m.Actor.ID || want == image || want == repository(m.Actor.ID) || want == repository(image)
 		}) &&
-		f.any("container", func(v string) bool {
-			return v == ev.Name || len(v) > 0 && strings.HasPrefix(ev.ID, v)
-		}) &&
-		f.any("image", func(v string) bool { return v == ev.Image }) &&
-		f.labels(ev.Labels)
+		f.labels(m.Actor.Attributes)
 }
 
-// actionText is the action as events tell it.
-func actionText(ev engine.Event) string {
-	if ev.Action == engine.ActionExecCreate || ev.Action == engine.ActionExecStart {
-		return fmt.Sprintf("%s: %s", ev.Action, ev.Command)
+// repository is an image's name without its tag.
+func repository(name string) string {
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return name
 	}
-	return string(ev.Action)
+	return reference.FamiliarName(ref)
 }
 
+// messageOfEvent has the attributes that moby's daemon gives.
 func messageOfEvent(ev engine.Event) eventMessage {
-	if ev.Volume != "" {
-		return messageOfVolume(ev)
+	message := eventMessage{Message: events.Message{
+		Type: events.Type(ev.Kind), Action: events.Action(ev.Action), Scope: "local",
+		Time: ev.Time.Unix(), TimeNano: ev.Time.UnixNano(),
+	}}
+	actor := &message.Actor
+	if ev.Action == engine.ActionPrune {
+		actor.Attributes = map[string]string{"reclaimed": strconv.FormatUint(ev.Reclaimed, 10)}
+		return message
 	}
-	if ev.Network.ID != "" {
-		return messageOfNetwork(ev)
+	switch ev.Kind {
+	case engine.KindVolume:
+		actor.ID, actor.Attributes = ev.Volume, volumeAttributes(ev)
+	case engine.KindNetwork:
+		actor.ID, actor.Attributes = ev.Network.ID, map[string]string{"name": ev.Network.Name, "type": ev.Network.Driver}
+		if ev.ID != "" {
+			actor.Attributes["container"] = ev.ID
+		}
+	case engine.KindImage:
+		actor.ID, actor.Attributes = ev.ID, map[string]string{}
+		maps.Copy(actor.Attributes, ev.Labels)
+		if ev.Name != "" {
+			actor.Attributes["name"] = ev.Name
+		}
+		message.Status, message.ID = string(ev.Action), ev.ID
+	case engine.KindContainer:
+		if ev.Action == engine.ActionExecCreate || ev.Action == engine.ActionExecStart {
+			message.Action = events.Action(fmt.Sprintf("%s: %s", ev.Action, ev.Command))
+		}
+		actor.ID, actor.Attributes = ev.ID, containerAttributes(ev)
+		message.Status, message.ID, message.From = string(message.Action), ev.ID, ev.Image
 	}
-	attributes := map[string]string{"name": ev.Name, "image": ev.Image}
-	for k, v := range ev.Labels {
-		attributes[k] = v
+	return message
+}
+
+func containerAttributes(ev engine.Event) map[string]string {
+	attributes := map[string]string{}
+	maps.Copy(attributes, ev.Labels)
+	maps.Copy(attributes, ev.Details)
+	attributes["name"] = ev.Name
+	if ev.Image != "" {
+		attributes["image"] = ev.Image
 	}
-	action := actionText(ev)
 	switch ev.Action {
 	case engine.ActionDie:
 		attributes["exitCode"] = strconv.Itoa(ev.Exit.Code)
-		if ev.State == engine.Restarting {
-			attributes["restarting"] = "true"
-		}
+		attributes["execDuration"] = strconv.Itoa(int(ev.Ran.Seconds()))
 	case engine.ActionKill:
 		attributes["signal"] = strconv.Itoa(ev.Signal)
 	case engine.ActionExecCreate, engine.ActionExecStart, engine.ActionExecDie:
@@ -137,31 +176,10 @@ func messageOfEvent(ev engine.Event) eventMessage {
 			attributes["exitCode"] = strconv.Itoa(ev.Exit.Code)
 		}
 	}
-	return eventMessage{
-		Status: action, ID: ev.ID, From: ev.Image,
-		Message: events.Message{
-			Type: events.ContainerEventType, Action: events.Action(action), Scope: "local",
-			Actor: events.Actor{ID: ev.ID, Attributes: attributes},
-			Time:  ev.Time.Unix(), TimeNano: ev.Time.UnixNano(),
-		},
-	}
+	return attributes
 }
 
-// messageOfNetwork has the attributes that moby's daemon gives.
-func messageOfNetwork(ev engine.Event) eventMessage {
-	attributes := map[string]string{"name": ev.Network.Name, "type": ev.Network.Driver}
-	if ev.ID != "" {
-		attributes["container"] = ev.ID
-	}
-	return eventMessage{Message: events.Message{
-		Type: events.NetworkEventType, Action: events.Action(ev.Action), Scope: "local",
-		Actor: events.Actor{ID: ev.Network.ID, Attributes: attributes},
-		Time:  ev.Time.Unix(), TimeNano: ev.Time.UnixNano(),
-	}}
-}
-
-// messageOfVolume has the attributes that moby's volume service and daemon give.
-func messageOfVolume(ev engine.Event) eventMessage {
+func volumeAttributes(ev engine.Event) map[string]string {
 	attributes := map[string]string{"driver": driverOf(&engine.Volume{Driver: ev.Driver})}
 	switch ev.Action {
 	case engine.ActionMount:
@@ -170,9 +188,21 @@ func messageOfVolume(ev engine.Event) eventMessage {
 	case engine.ActionUnmount:
 		attributes["container"] = ev.ID
 	}
-	return eventMessage{Message: events.Message{
-		Type: events.VolumeEventType, Action: events.Action(ev.Action), Scope: "local",
-		Actor: events.Actor{ID: ev.Volume, Attributes: attributes},
-		Time:  ev.Time.Unix(), TimeNano: ev.Time.UnixNano(),
-	}}
+	return attributes
+}
+
+// tellImage tells of something that was done with an image, by its ID, as dockerd does for all but pulls and pushes.
+func (s *server) tellImage(action engine.Action, img *images.Image) {
+	id := img.ConfigDigest.String()
+	s.engine.TellImage(action, id, id, img.Config.Config.Labels)
+}
+
+// tellName is tellImage for a pull or a push of a name.
+func (s *server) tellName(action engine.Action, ref reference.Named, img *images.Image) {
+	s.engine.TellImage(action, reference.FamiliarString(ref), reference.FamiliarName(ref), img.Config.Config.Labels)
+}
+
+// tellTag tells of a name that an image got.
+func (s *server) tellTag(name string, img *images.Image) {
+	s.engine.TellImage(engine.ActionTag, img.ConfigDigest.String(), familiar(name), img.Config.Config.Labels)
 }

@@ -80,7 +80,7 @@ func (s *server) execAttached(r *request, x engine.ExecInfo) error {
 	if asked.AttachStdin {
 		streams.Stdin = conn.stdin()
 		if x.Spec.TTY {
-			streams.Stdin = &detachReader{in: streams.Stdin, keys: keys, detach: conn.cancel, gone: ctx.Done()}
+			streams.Stdin = &detachReader{in: streams.Stdin, keys: keys, detach: s.detach(x.ContainerID, engine.ActionExecDetach, map[string]string{"execID": x.ID}, conn.cancel), gone: ctx.Done()}
 		}
 	} else {
 		conn.ignoreStdin()

@@ -15,6 +15,7 @@ import (
 	"github.com/moby/moby/api/types/storage"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"novaagent/engine"
 	"novaagent/engine/errdefs"
 	images "novaagent/engine/image"
 )
@@ -316,6 +317,9 @@ func (s *server) imageTag(r *request) error {
 	if err := s.engine.Images().Tag(r.Context(), r.vars["name"], tagged.String()); err != nil {
 		return noImage(r.vars["name"], err)
 	}
+	if img, err := s.engine.Images().Get(tagged.String()); err == nil {
+		s.tellTag(tagged.String(), &img)
+	}
 	return r.done(http.StatusCreated)
 }
 
@@ -337,6 +341,7 @@ func (s *server) imageRemove(r *request) error {
 			}
 			out = append(out, image.DeleteResponse{Untagged: familiar(n)})
 		}
+		s.tellImage(engine.ActionUntag, &img) // digests that go with the tag are not told
 		return r.reply(http.StatusOK, out)
 	}
 	if name == "" && len(img.Names) > 1 && !force {
@@ -355,10 +360,17 @@ func (s *server) imageRemove(r *request) error {
 	if err := store.Remove(r.Context(), img.Digest.String()); err != nil {
 		return err
 	}
+	return r.reply(http.StatusOK, s.removed(&img))
+}
+
+// removed tells of an image that is gone, and is what an answer has about it.
+func (s *server) removed(img *images.Image) (out []image.DeleteResponse) {
 	for _, n := range slices.Concat(img.Names, img.Digests) {
+		s.tellImage(engine.ActionUntag, img)
 		out = append(out, image.DeleteResponse{Untagged: familiar(n)})
 	}
-	return r.reply(http.StatusOK, append(out, image.DeleteResponse{Deleted: img.ConfigDigest.String()}))
+	s.tellImage(engine.ActionDelete, img)
+	return append(out, image.DeleteResponse{Deleted: img.ConfigDigest.String()})
 }
 
 // nameIn is the name of img that ref means, "" if ref is an ID.

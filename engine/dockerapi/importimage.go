@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"novaagent/engine"
 	"novaagent/engine/errdefs"
 	images "novaagent/engine/image"
 )
@@ -69,6 +70,10 @@ func (s *server) imageImport(r *request, src string) error {
 	if err != nil {
 		return p.finish(fmt.Errorf("archive: %w", err))
 	}
+	if name != "" {
+		s.tellTag(name, &img)
+	}
+	s.tellImage(engine.ActionImport, &img)
 	p.say(jsonstream.Message{Status: img.ConfigDigest.String()})
 	return p.finish(nil)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/jsonstream"
 
+	"novaagent/engine"
 	images "novaagent/engine/image"
 )
 
@@ -33,6 +34,7 @@ func (s *server) imageLoad(r *request) error {
 		return p.finish(err)
 	}
 	for _, img := range loaded {
+		s.tellImage(engine.ActionLoad, &img)
 		if len(img.Names) == 0 {
 			p.say(jsonstream.Message{Stream: "Loaded image ID: " + img.ConfigDigest.String() + "\n"})
 		}

@@ -34,8 +34,10 @@ func (s *server) containerLogs(r *request) error {
 	if o.Since, err = r.moment("since"); err != nil {
 		return err
 	}
-	if o.Until, err = r.moment("until"); err != nil {
-		return err
+	if r.query.Get("until") != "0" { // which bounds nothing, unlike that of events
+		if o.Until, err = r.moment("until"); err != nil {
+			return err
+		}
 	}
 	if tail := r.query.Get("tail"); tail != "" && tail != "all" {
 		// Docker takes what is no number for all.

@@ -215,6 +215,7 @@ func (s *server) networkPrune(r *request) error {
 	if err != nil {
 		return err
 	}
+	s.engine.TellPrune(engine.KindNetwork, 0)
 	return r.reply(http.StatusOK, network.PruneReport{NetworksDeleted: names})
 }
 

@@ -53,7 +53,7 @@ func (r *request) size() (width, height uint16, err error) {
 // moment reads a time as seconds since 1970, with a fraction if any.
 func (r *request) moment(name string) (time.Time, error) {
 	text := r.query.Get(name)
-	if text == "" || text == "0" {
+	if text == "" {
 		return time.Time{}, nil
 	}
 	whole, fraction, _ := strings.Cut(text, ".")

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -86,6 +85,7 @@ func (s *server) containerPrune(r *request) error {
 		report.ContainersDeleted = append(report.ContainersDeleted, c.ID)
 		report.SpaceReclaimed += uint64(size)
 	}
+	s.engine.TellPrune(engine.KindContainer, report.SpaceReclaimed)
 	return r.reply(http.StatusOK, report)
 }
 
@@ -140,16 +140,14 @@ func (s *server) imagePrune(r *request) error {
 		if !removed {
 			continue
 		}
-		for _, n := range slices.Concat(img.Names, img.Digests) {
-			report.ImagesDeleted = append(report.ImagesDeleted, image.DeleteResponse{Untagged: familiar(n)})
-		}
-		report.ImagesDeleted = append(report.ImagesDeleted, image.DeleteResponse{Deleted: img.ConfigDigest.String()})
+		report.ImagesDeleted = append(report.ImagesDeleted, s.removed(&img)...)
 	}
 	after, err := store.DiskUsage(r.Context())
 	if err != nil {
 		return err
 	}
 	report.SpaceReclaimed = uint64(max(0, before.Layers+before.Blobs-after.Layers-after.Blobs))
+	s.engine.TellPrune(engine.KindImage, report.SpaceReclaimed)
 	return r.reply(http.StatusOK, report)
 }
 

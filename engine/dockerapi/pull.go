@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
 
+	"novaagent/engine"
 	"novaagent/engine/errdefs"
 	images "novaagent/engine/image"
 	"novaagent/registry"
@@ -97,6 +98,7 @@ func (s *server) imagePull(r *request, name string) error {
 		if err != nil {
 			return p.finish(pullError(ref, err))
 		}
+		s.tellName(engine.ActionPull, ref, &pulled.Image)
 		fresh = fresh || pulled.New
 		p.say(jsonstream.Message{Status: "Digest: " + pulled.Digest.String()})
 	}

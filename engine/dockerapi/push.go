@@ -8,6 +8,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
 
+	"novaagent/engine"
 	"novaagent/engine/errdefs"
 	"novaagent/registry"
 )
@@ -95,6 +96,7 @@ func (s *server) pushOne(ctx context.Context, p *progress, ref reference.NamedTa
 	if err != nil {
 		return err
 	}
+	s.tellName(engine.ActionPush, ref, &img)
 	p.say(jsonstream.Message{Status: fmt.Sprintf("%s: digest: %s size: %d", ref.Tag(), desc.Digest, desc.Size)})
 	aux, err := json.Marshal(map[string]any{"Tag": ref.Tag(), "Digest": desc.Digest, "Size": desc.Size})
 	if err != nil {

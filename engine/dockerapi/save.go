@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"novaagent/engine"
 	"novaagent/engine/errdefs"
 )
 
@@ -42,5 +43,11 @@ func (s *server) save(r *request, names []string) error {
 		return noImage(strings.Join(names, ", "), err)
 	}
 	defer archive.Close()
-	return r.send("application/x-tar", archive.Write)
+	err = r.send("application/x-tar", archive.Write)
+	for _, d := range archive.Images() {
+		if img, err := s.engine.Images().Get(d.String()); err == nil {
+			s.tellImage(engine.ActionSave, &img)
+		}
+	}
+	return err
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 
+	"novaagent/engine"
 	"novaagent/engine/errdefs"
 )
 
@@ -89,6 +90,7 @@ func (s *server) containerTop(r *request) error {
 		}
 		answer.Processes = append(answer.Processes, line)
 	}
+	s.engine.Tell(r.vars["id"], engine.ActionTop, nil)
 	return r.reply(http.StatusOK, answer)
 }
 

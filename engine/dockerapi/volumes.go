@@ -180,5 +180,6 @@ func (s *server) volumePrune(r *request) error {
 	if names == nil {
 		names = []string{}
 	}
+	s.engine.TellPrune(engine.KindVolume, uint64(bytes))
 	return r.reply(http.StatusOK, volume.PruneReport{VolumesDeleted: names, SpaceReclaimed: uint64(bytes)})
 }

@@ -62,7 +62,7 @@ func (s *server) containerAttachWS(r *request) error {
 	if r.boolean("stdin", false) && c.Spec.OpenStdin {
 		streams.Stdin = in
 		if c.Spec.TTY {
-			streams.Stdin = &detachReader{in: in, keys: keys, detach: cancel, gone: ctx.Done()}
+			streams.Stdin = &detachReader{in: in, keys: keys, detach: s.detach(c.ID, engine.ActionDetach, nil, cancel), gone: ctx.Done()}
 		}
 	} else {
 		reading.Go(func() { _, _ = io.Copy(io.Discard, in) }) // to see it go

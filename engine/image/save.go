@@ -24,6 +24,7 @@ const savedName = "io.containerd.image.name"
 
 // Archive is one or more images about to be written by Write. The caller closes it.
 type Archive struct {
+	images   []digest.Digest
 	contents []*Contents
 	blobs    []savedBlob // in the order of the archive, each once
 	index    ocispec.Index
@@ -85,6 +86,7 @@ func (s *Store) Save(ctx context.Context, refs []string) (_ *Archive, err error)
 		}
 		note(img.Digest, name)
 	}
+	a.images = order
 	for _, d := range order {
 		if err := s.saveImage(ctx, a, d, names[d]); err != nil {
 			return nil, fmt.Errorf("save: %w", err)
@@ -198,6 +200,9 @@ func (a *Archive) Write(w io.Writer) error {
 	}
 	return tw.Close()
 }
+
+// Images are the manifests' digests, of the images in their order.
+func (a *Archive) Images() []digest.Digest { return a.images }
 
 // Close lets go of the blobs.
 func (a *Archive) Close() error {
