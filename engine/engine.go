@@ -80,6 +80,7 @@ type Engine struct {
 	volumeLocks keyedLocks
 
 	spares chan *spare // takes one that is ready
+	frames chan string // the names of those that are ready
 
 	mu          sync.RWMutex
 	containers  map[string]*tracked
@@ -118,6 +119,7 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	e := &Engine{
 		opts: o, log: o.Logger, cgroup: o.CgroupParent,
 		spares:      make(chan *spare),
+		frames:      make(chan string, keptFrames),
 		events:      newEventLog(),
 		containers:  map[string]*tracked{},
 		names:       map[string]string{},
@@ -155,7 +157,7 @@ func rootMark(root string) string {
 
 // openParts opens what the engine is made of.
 func (e *Engine) openParts(ctx context.Context) (err error) {
-	for _, dir := range []string{e.opts.Root, e.opts.RunDir, e.containersDir(), e.trashDir(), e.volumesDir(), e.nsRoot()} {
+	for _, dir := range []string{e.opts.Root, e.opts.RunDir, e.containersDir(), e.trashDir(), e.framesDir(), e.volumesDir(), e.nsRoot()} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("engine root %s: %w", e.opts.Root, err)
 		}
@@ -163,7 +165,7 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 	if e.lock, err = kernel.LockFile(filepath.Join(e.opts.Root, "lock")); err != nil {
 		return fmt.Errorf("engine root %s is in use: %w", e.opts.Root, err)
 	}
-	if err := e.makeSkeleton(); err != nil {
+	if err := errors.Join(e.makeSkeleton(), e.findFrames()); err != nil {
 		return err
 	}
 	if e.bootID, err = kernel.BootID(); err != nil {
@@ -293,5 +295,5 @@ func (e *Engine) volumesDir() string            { return filepath.Join(e.opts.Ro
 func (e *Engine) nsRoot() string                { return filepath.Join(e.opts.RunDir, "ns") }
 func (e *Engine) nsDir(id string) string        { return filepath.Join(e.nsRoot(), id) }
 func (e *Engine) logPath(id string) string {
-	return filepath.Join(e.containerDir(id), "log", "console.log")
+	return filepath.Join(e.containerDir(id), logDir, "console.log")
 }

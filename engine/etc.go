@@ -15,6 +15,8 @@ import (
 // etcFiles are mounted over /etc/NAME of the container.
 var etcFiles = []string{"hosts", "hostname", "resolv.conf"}
 
+const etcMode = 0o644
+
 // writeEtc writes the files of etcFiles into dir.
 func (e *Engine) writeEtc(rec *Container, dir string) error {
 	for _, name := range etcFiles {
@@ -27,7 +29,7 @@ func (e *Engine) writeEtc(rec *Container, dir string) error {
 		case "resolv.conf":
 			content = resolvConf(rec)
 		}
-		if err := writeFile(filepath.Join(dir, name), content, 0o644, rec.IDs); err != nil {
+		if err := writeFile(filepath.Join(dir, name), content, etcMode, rec.IDs); err != nil {
 			return err
 		}
 	}

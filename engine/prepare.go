@@ -111,7 +111,10 @@ func (e *Engine) prepareNetwork(ctx context.Context, t *tracked) error {
 func (e *Engine) prepareFiles(ctx context.Context, t *tracked, fresh bool) error {
 	rec := e.record(t)
 	dir := e.containerDir(rec.ID)
-	if err := mkdirs(dir, filepath.Join(dir, "log")); err != nil {
+	if fresh {
+		e.takeFrame(dir)
+	}
+	if err := mkdirs(dir, filepath.Join(dir, logDir)); err != nil {
 		return err
 	}
 	layer := dir
@@ -196,15 +199,20 @@ func mkdirs(dirs ...string) error {
 	return nil
 }
 
-// recordFile holds the copy of a record from which a lost database is rebuilt.
-const recordFile = "record.json"
+const (
+	// recordFile holds the copy of a record from which a lost database is rebuilt.
+	recordFile = "record.json"
+	recordMode = 0o600
+	// logDir holds the container's output.
+	logDir = "log"
+)
 
 func writeRecord(dir string, rec *Container) error {
 	data, err := json.Marshal(rec)
 	if err != nil {
 		return fmt.Errorf("copy of the record: %w", err)
 	}
-	return writeFile(filepath.Join(dir, recordFile), data, 0o600, store.Range{})
+	return writeFile(filepath.Join(dir, recordFile), data, recordMode, store.Range{})
 }
 
 // writeFile writes a file whose loss in a power cut does no harm, owned by the root of r.

@@ -64,7 +64,7 @@ func (e *Engine) emptyTrash(id string) {
 			return // the next Open does it
 		}
 		defer unlock()
-		if err := removeTree(ctx, filepath.Join(e.trashDir(), id)); err != nil {
+		if err := e.dispose(ctx, filepath.Join(e.trashDir(), id), id); err != nil {
 			e.log.Error("deleting the files of a removed container", "container_id", id, "error", err)
 			return
 		}
@@ -84,6 +84,29 @@ func (e *Engine) emptyTrash(id string) {
 			e.log.Error("freeing the id range of a removed container", "container_id", id, "error", err)
 		}
 	})
+}
+
+// dispose deletes the directory of a removed container, or what a frame has no use for.
+func (e *Engine) dispose(ctx context.Context, dir, id string) error {
+	list, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, entry := range list {
+		if isFrame(entry.Name()) {
+			continue
+		}
+		if err := removeTree(ctx, filepath.Join(dir, entry.Name())); err != nil {
+			return err
+		}
+	}
+	if e.keepFrame(dir, id) == nil {
+		return nil
+	}
+	return removeTree(ctx, dir)
 }
 
 // removeTree is os.RemoveAll that stops between two entries of the first levels when ctx ends.
