@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"novaagent/engine"
 	"novaagent/engine/enginetest"
@@ -97,12 +98,19 @@ func btrfsRoot(t *testing.T) string {
 		t.Errorf("remount: %v: %s", err, out)
 	}
 	t.Cleanup(func() {
-		// The kernel's cleaner removes subvolumes, and their groups with them.
+		// The kernel's cleaner removes subvolumes, and a moment later their groups.
 		if out, err := exec.Command("btrfs", "subvolume", "sync", mnt).CombinedOutput(); err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
-		if out, err := exec.Command("btrfs", "qgroup", "show", "--raw", mnt).CombinedOutput(); err == nil && strings.Count(string(out), "\n0/") > 1 {
-			t.Errorf("quota groups are left:\n%s", out)
+		for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+			out, err := exec.Command("btrfs", "qgroup", "show", "--raw", mnt).CombinedOutput()
+			if err != nil || strings.Count(string(out), "\n0/") <= 1 {
+				break
+			}
+			if time.Now().After(end) {
+				t.Errorf("quota groups are left:\n%s", out)
+				break
+			}
 		}
 		if err := kernel.Unmount(mnt); err != nil {
 			t.Error(err)
