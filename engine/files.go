@@ -13,6 +13,7 @@ import (
 	"novaagent/engine/archive"
 	"novaagent/engine/errdefs"
 	"novaagent/engine/kernel"
+	"novaagent/engine/pipe"
 	"novaagent/engine/runtime"
 )
 
@@ -122,8 +123,8 @@ func (e *Engine) Extract(ctx context.Context, ref, path string, r io.Reader, o E
 		return err
 	}
 	// What reads r is not what holds the files: a client that says nothing holds up nobody.
-	pr, pw := io.Pipe()
-	stop := context.AfterFunc(a.ctx, func() { pr.CloseWithError(context.Cause(a.ctx)) })
+	pr, pw := pipe.New()
+	stop := context.AfterFunc(a.ctx, func() { pr.Abort(context.Cause(a.ctx)) })
 	result := make(chan error, 1)
 	go func() {
 		defer a.free()
@@ -147,14 +148,18 @@ func (e *Engine) Extract(ctx context.Context, ref, path string, r io.Reader, o E
 		if a.ctx.Err() != nil {
 			err = context.Cause(a.ctx)
 		}
-		pr.CloseWithError(errExtracted)
+		pr.Abort(errExtracted)
 		result <- a.pathError(path, err)
 	}()
 	_, readErr := io.Copy(pw, r)
 	if errors.Is(readErr, errExtracted) || a.ctx.Err() != nil {
 		readErr = nil // the result says why
 	}
-	pw.CloseWithError(readErr)
+	if readErr != nil {
+		pw.Abort(readErr)
+	} else {
+		_ = pw.Close() // the result says why
+	}
 	err = <-result
 	if readErr != nil {
 		return fmt.Errorf("read archive: %v: %w", readErr, errdefs.ErrInvalid)
@@ -357,16 +362,16 @@ func (a *access) run(f func() error) error {
 
 // stream is what an access writes, as a reader.
 type stream struct {
-	*io.PipeReader
+	*pipe.Reader
 	ended chan struct{} // closed when nothing is used any more
 	err   error         // what it ended with
 }
 
 // stream runs write on the access and frees it.
 func (a *access) stream(write func(io.Writer) error) *stream {
-	pr, pw := io.Pipe()
-	s := &stream{PipeReader: pr, ended: make(chan struct{})}
-	stop := context.AfterFunc(a.ctx, func() { pw.CloseWithError(context.Cause(a.ctx)) })
+	pr, pw := pipe.New()
+	s := &stream{Reader: pr, ended: make(chan struct{})}
+	stop := context.AfterFunc(a.ctx, func() { pw.Abort(context.Cause(a.ctx)) })
 	go func() {
 		defer close(s.ended)
 		defer a.free()
@@ -375,14 +380,18 @@ func (a *access) stream(write func(io.Writer) error) *stream {
 		if a.ctx.Err() != nil {
 			s.err = context.Cause(a.ctx)
 		}
-		pw.CloseWithError(s.err) // nil is the end of file
+		if s.err == nil {
+			s.err = pw.Close()
+		} else {
+			pw.Abort(s.err)
+		}
 	}()
 	return s
 }
 
 // Close ends the stream and waits until it uses nothing any more.
 func (s *stream) Close() error {
-	err := s.PipeReader.Close()
+	err := s.Reader.Close()
 	<-s.ended
 	return err
 }

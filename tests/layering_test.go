@@ -23,7 +23,7 @@ var rows = [][]string{
 	{"engine/archive", "engine/image", "engine/logsink", "engine/network", "engine/plugin", "engine/runtime"},
 	{"engine/store", "engine/kernel"},
 	{"engine/kernel/fork"},
-	{"engine/errdefs", "logging"},
+	{"engine/errdefs", "engine/pipe", "logging"},
 }
 
 // parts are folders whose packages belong to the row of the package they serve.

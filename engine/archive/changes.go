@@ -224,7 +224,8 @@ func reference(dir *os.File, name string) (*os.File, fs.FileInfo, error) {
 // and a whiteout for what was deleted
 // (https://github.com/opencontainers/image-spec/blob/v1.1.1/layer.md#whiteouts).
 func (r Root) WriteLayer(w io.Writer, changes []Change) error {
-	tw := &writer{w: tar.NewWriter(w), ids: r.IDs, links: map[inode]string{}, flat: true}
+	tw := newWriter(w, r.IDs)
+	tw.flat = true
 	for _, c := range changes {
 		name := strings.TrimPrefix(c.Path, "/")
 		if c.Kind == Deleted {

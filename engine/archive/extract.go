@@ -49,7 +49,7 @@ func (r Root) Extract(in io.Reader, dir string, o ExtractOptions) error {
 		return err
 	}
 	defer plain.Close()
-	x := &extractor{root: r, dest: absolute(dir), o: o}
+	x := &extractor{root: r, dest: absolute(dir), o: o, buf: make([]byte, copyBytes)}
 	defer x.forget()
 	tr := tar.NewReader(plain)
 	for {
@@ -115,6 +115,7 @@ type extractor struct {
 	root Root
 	dest string // absolute
 	o    ExtractOptions
+	buf  []byte // files pass through it
 
 	// The directory of the entry before: most entries share it with the one before them.
 	parent     *os.File
@@ -357,7 +358,8 @@ func (x *extractor) file(dir *os.File, base string, h *tar.Header, content io.Re
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	if _, err := io.Copy(f, content); err != nil {
+	// A file would rather have a buffer of its own.
+	if _, err := io.CopyBuffer(struct{ io.Writer }{f}, content, x.buf); err != nil {
 		return streamError(err)
 	}
 	if err := f.Chown(uid, gid); err != nil {

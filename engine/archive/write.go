@@ -33,7 +33,7 @@ func (r Root) Write(w io.Writer, name string, tell func(Stat)) error {
 		return err
 	}
 	defer f.Close()
-	tw := &writer{w: tar.NewWriter(w), ids: r.IDs, links: map[inode]string{}}
+	tw := newWriter(w, r.IDs)
 	byKernel, _, err := kernel.FileSystem(f)
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (r Root) WriteAll(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	tw := &writer{w: tar.NewWriter(w), ids: r.IDs, links: map[inode]string{}}
+	tw := newWriter(w, r.IDs)
 	if err := tw.children(r.Dir, info, "", 0); err != nil {
 		return err
 	}
@@ -75,7 +75,15 @@ type writer struct {
 	ids   IDs
 	links map[inode]string // the first name of files that have several
 	flat  bool             // what directories hold is left out
+	buf   []byte           // files pass through it
 }
+
+func newWriter(w io.Writer, ids IDs) *writer {
+	return &writer{w: tar.NewWriter(w), ids: ids, links: map[inode]string{}, buf: make([]byte, copyBytes)}
+}
+
+// copyBytes is how much of a file is copied at once.
+const copyBytes = 128 << 10
 
 // add writes the file open as a reference, and all below it. name is the entry's.
 func (w *writer) add(f *os.File, info fs.FileInfo, name string, depth int) error {
@@ -202,7 +210,7 @@ func (w *writer) file(ref *os.File, h *tar.Header, st *syscall.Stat_t) error {
 	if err := w.w.WriteHeader(h); err != nil {
 		return err
 	}
-	n, err := io.Copy(w.w, io.LimitReader(f, h.Size))
+	n, err := io.CopyBuffer(w.w, io.LimitReader(f, h.Size), w.buf)
 	if err != nil {
 		return err
 	}

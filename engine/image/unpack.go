@@ -24,6 +24,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"novaagent/engine/errdefs"
+	"novaagent/engine/pipe"
 )
 
 // layerJob is one layer to have unpacked.
@@ -182,26 +183,31 @@ func (s *Store) unpackStream(ctx context.Context, src *source, b *budget, keep b
 	}
 	defer plain.Close()
 	sum := sha256.New()
-	before := b.stream
-	var stream io.Reader = io.TeeReader(&bounded{r: plain, budget: &b.stream, max: b.limits.MaxUnpackedBytes}, sum)
+	digested := func() digest.Digest { return digest.NewDigest(digest.SHA256, sum) }
+	var copied io.Writer = sum
 	var kept *keeper
 	if keep {
 		if kept, err = s.keeper(ctx, ocispec.Descriptor{}); err != nil {
 			return l, err
 		}
 		defer func() { err = kept.end(ctx, err) }()
-		stream = io.TeeReader(stream, kept)
+		copied, digested = kept, kept.Digest
 	}
-	if w.applied, err = applyLayer(ctx, w.dir, stream, below.dirs, b); err != nil {
+	before := b.stream
+	copying := copyAside(&bounded{r: plain, budget: &b.stream, max: b.limits.MaxUnpackedBytes}, copied)
+	w.applied, err = applyLayer(ctx, w.dir, copying, below.dirs, b)
+	if err == nil {
+		if _, err = io.Copy(io.Discard, copying); err != nil {
+			err = layerError(err)
+		}
+	}
+	if err := copying.end(err); err != nil {
 		return l, err
-	}
-	if _, err := io.Copy(io.Discard, stream); err != nil {
-		return l, layerError(err)
 	}
 	if _, err := io.Copy(io.Discard, src); err != nil {
 		return l, err
 	}
-	l = streamLayer{diffID: digest.NewDigest(digest.SHA256, sum), size: before - b.stream}
+	l = streamLayer{diffID: digested(), size: before - b.stream}
 	if kept != nil {
 		kept.desc = ocispec.Descriptor{Digest: l.diffID, Size: l.size}
 	}
@@ -220,6 +226,36 @@ func (s *Store) unpackStream(ctx context.Context, src *source, b *budget, keep b
 	}
 	_, err = w.commit(ctx, chain)
 	return l, err
+}
+
+// asideCopy is a reader of which another goroutine writes a copy, which takes as long as unpacking: the bytes are hashed
+// and maybe stored. The owner calls end.
+type asideCopy struct {
+	io.Reader
+	to   *pipe.Writer
+	done chan error
+}
+
+func copyAside(r io.Reader, w io.Writer) *asideCopy {
+	from, to := pipe.New()
+	c := &asideCopy{Reader: io.TeeReader(r, to), to: to, done: make(chan error, 1)}
+	go func() {
+		_, err := io.Copy(w, from)
+		from.Abort(err) // nobody waits for it unless it failed
+		c.done <- err
+	}()
+	return c
+}
+
+// end waits for the copy of all that was read, and returns err or what went wrong with it.
+func (c *asideCopy) end(err error) error {
+	if err != nil {
+		c.to.Abort(err)
+		<-c.done
+		return err
+	}
+	err = c.to.Close()
+	return errors.Join(<-c.done, err)
 }
 
 // layerWriter is a snapshot being filled.
