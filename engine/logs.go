@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +28,8 @@ type LogsOptions struct {
 	Tail int
 	// Follow goes on with new lines until the container has ended.
 	Follow bool
+	// Pause, if set, is called before new lines are waited for. Its error ends all.
+	Pause func() error
 }
 
 // LogLine is a line of a log, or a piece of a line that was long.
@@ -72,6 +73,11 @@ func (e *Engine) Logs(ctx context.Context, ref string, o LogsOptions, f func(Log
 		case done || !o.Follow || !live:
 			return nil
 		}
+		if o.Pause != nil {
+			if err := o.Pause(); err != nil {
+				return fmt.Errorf("container %s: logs: %w", short(t.id), err)
+			}
+		}
 		if !r.wait(ctx, e.ctx, changed) {
 			return nil
 		}
@@ -92,6 +98,7 @@ type logReader struct {
 	file    *os.File
 	buf     *bufio.Reader
 	partial []byte // the beginning of an entry that is being written
+	text    []byte // of the last entry
 	passed  int64  // where in file the entries that were passed on end
 }
 
@@ -254,23 +261,20 @@ func (r *logReader) readFile(ctx context.Context) (done bool, err error) {
 
 // entry passes one line of the file on, if it is wanted.
 func (r *logReader) entry(line []byte) (done bool, err error) {
-	var j struct {
-		Log    string    `json:"log"`
-		Stream string    `json:"stream"`
-		Time   time.Time `json:"time"`
-	}
-	if err := json.Unmarshal(line, &j); err != nil {
+	l, ok := parseEntry(line, r.text[:0])
+	if !ok {
 		return false, nil // torn by a crash of the machine
 	}
+	r.text = l.Text
 	o := &r.options
 	switch {
-	case !o.Until.IsZero() && j.Time.After(o.Until):
+	case !o.Until.IsZero() && l.Time.After(o.Until):
 		return true, nil
-	case !o.Since.IsZero() && j.Time.Before(o.Since),
-		j.Stream == "stdout" && !o.Stdout, j.Stream == "stderr" && !o.Stderr:
+	case !o.Since.IsZero() && l.Time.Before(o.Since),
+		l.Stream == "stdout" && !o.Stdout, l.Stream == "stderr" && !o.Stderr:
 		return false, nil
 	}
-	return false, r.emit(LogLine{Time: j.Time, Stream: j.Stream, Text: []byte(j.Log)})
+	return false, r.emit(l)
 }
 
 // wait returns true when it is worth while to look again.

@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"bufio"
 	"cmp"
 	"errors"
 	"fmt"
@@ -65,6 +66,9 @@ func (s *server) containerLogs(r *request) error {
 	}
 	attributes := attributeText(c.LogAttributes())
 	var line []byte
+	// Many lines a chunk; whoever follows gets them all the same before there is a wait.
+	out := bufio.NewWriterSize(r.w, 64<<10)
+	o.Pause = func() error { return errors.Join(out.Flush(), control.Flush()) }
 	err = s.engine.Logs(r.Context(), c.ID, o, func(l engine.LogLine) error {
 		line = line[:0]
 		if timestamps {
@@ -81,15 +85,13 @@ func (s *server) containerLogs(r *request) error {
 		}
 		var err error
 		if c.Spec.TTY {
-			_, err = r.w.Write(line)
+			_, err = out.Write(line)
 		} else {
-			_, err = writeFrame(r.w, byte(stream), line)
-		}
-		if err == nil && o.Follow {
-			err = control.Flush()
+			_, err = writeFrame(out, byte(stream), line)
 		}
 		return err
 	})
+	err = errors.Join(err, out.Flush())
 	if err != nil && r.Context().Err() == nil {
 		s.log.WarnContext(r.Context(), "logs broke off", "container_id", c.ID, "error", err)
 	}
