@@ -216,6 +216,27 @@ func requestOf(c *engine.Container) (*createRequest, error) {
 	return &createRequest{Config: &container.Config{Image: c.Spec.Image}, HostConfig: h}, nil
 }
 
+// brieflyOf is requestOf, but only what docker ps shows of it: a list of a thousand must not take a thousand times
+// as long as an inspect. What is damaged is missing.
+func brieflyOf(c *engine.Container) *createRequest {
+	brief := struct {
+		Image        string
+		ExposedPorts network.PortSet
+		HostConfig   struct {
+			NetworkMode  container.NetworkMode
+			PortBindings network.PortMap
+		}
+	}{}
+	brief.HostConfig.NetworkMode = container.NetworkMode(c.Spec.NetworkMode)
+	if c.Spec.Owner == engine.OwnerDocker && c.Spec.Front != nil {
+		_ = json.Unmarshal(c.Spec.Front, &brief)
+	}
+	return &createRequest{
+		Config:     &container.Config{Image: brief.Image, ExposedPorts: brief.ExposedPorts},
+		HostConfig: &container.HostConfig{NetworkMode: brief.HostConfig.NetworkMode, PortBindings: brief.HostConfig.PortBindings},
+	}
+}
+
 // configOf is the configuration as it took effect.
 func (s *server) configOf(c *engine.Container, asked *createRequest) *container.Config {
 	config := *asked.Config
@@ -251,17 +272,15 @@ func (s *server) configOf(c *engine.Container, asked *createRequest) *container.
 		config.Labels[k] = v
 	}
 	if c.Spec.Owner != engine.OwnerDocker {
-		config.Cmd, config.Image = c.Process.Args, s.imageName(c)
+		config.Cmd, config.Image = c.Process.Args, s.imageName(c, asked)
 	}
 	return &config
 }
 
 // imageName is what c's image is called: the name that was asked for, else one it has.
-func (s *server) imageName(c *engine.Container) string {
-	if c.Spec.Owner == engine.OwnerDocker {
-		if asked, err := requestOf(c); err == nil && asked.Config.Image != "" {
-			return asked.Config.Image
-		}
+func (s *server) imageName(c *engine.Container, asked *createRequest) string {
+	if c.Spec.Owner == engine.OwnerDocker && asked.Config.Image != "" {
+		return asked.Config.Image
 	}
 	if img, err := s.engine.Images().Get(c.ImageDigest); err == nil && len(img.Names) > 0 {
 		return familiar(img.Names[0])
@@ -405,17 +424,15 @@ func labelsOf(c *engine.Container) map[string]string {
 }
 
 func (s *server) summary(c *engine.Container) container.Summary {
+	asked := brieflyOf(c)
 	out := container.Summary{
-		ID: c.ID, Names: []string{"/" + c.Spec.Name}, Image: s.imageName(c), ImageID: c.ImageConfigDigest,
-		Command: strings.Join(c.Process.Args, " "), Created: c.Created.Unix(), Ports: s.portSummaries(c),
+		ID: c.ID, Names: []string{"/" + c.Spec.Name}, Image: s.imageName(c, asked), ImageID: c.ImageConfigDigest,
+		Command: strings.Join(c.Process.Args, " "), Created: c.Created.Unix(), Ports: s.portSummaries(c, asked),
 		Labels: labelsOf(c), State: stateOf(c), Status: statusText(c, time.Now()),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: networksOf(c)},
 		Mounts:          s.mountPoints(c),
 	}
-	out.HostConfig.NetworkMode = string(c.Spec.NetworkMode)
-	if asked, err := requestOf(c); err == nil {
-		out.HostConfig.NetworkMode = string(asked.HostConfig.NetworkMode)
-	}
+	out.HostConfig.NetworkMode = string(asked.HostConfig.NetworkMode)
 	return out
 }
 

@@ -133,13 +133,9 @@ func (s *server) exposed(c *engine.Container, asked *createRequest) []network.Po
 }
 
 // portSummaries is the column PORTS of docker ps.
-func (s *server) portSummaries(c *engine.Container) []container.PortSummary {
+func (s *server) portSummaries(c *engine.Container, asked *createRequest) []container.PortSummary {
 	out := []container.PortSummary{}
 	if !c.State.Live() || c.Spec.NetworkMode != engine.NetworkBridge {
-		return out
-	}
-	asked, err := requestOf(c)
-	if err != nil {
 		return out
 	}
 	for port, bindings := range s.portMap(c, asked) {
@@ -166,7 +162,7 @@ func (s *server) hasPort(c *engine.Container, filter string, published bool) boo
 	if err != nil {
 		return false
 	}
-	for _, p := range s.portSummaries(c) {
+	for _, p := range s.portSummaries(c, brieflyOf(c)) {
 		number := p.PrivatePort
 		if published {
 			number = p.PublicPort
