@@ -3,26 +3,22 @@ package bench
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"novaagent/tests/dockerregistry"
-	"novaagent/tests/need"
+	"novaagent/tests/peer"
 )
 
 const (
@@ -56,15 +52,12 @@ func fullLayer(b *testing.B, n uint64) []byte {
 }
 
 // pull has an image pulled, and fails as docker pull would.
-func (d *daemon) pull(name string) error {
-	resp, err := d.client.Post("http://docker/v1.41/images/create?fromImage="+name+"&tag=v1", "application/json", nil)
+func pull(d *peer.Daemon, name string) error {
+	resp, err := d.Do(context.Background(), "POST", "/images/create?fromImage="+name+"&tag=v1", nil)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", d.name, resp.Status)
-	}
 	for lines := json.NewDecoder(resp.Body); ; {
 		var line struct{ Error string }
 		switch err := lines.Decode(&line); {
@@ -73,16 +66,15 @@ func (d *daemon) pull(name string) error {
 		case err != nil:
 			return err
 		case line.Error != "":
-			return fmt.Errorf("%s: %s", d.name, line.Error)
+			return fmt.Errorf("%s: %s", d.Name, line.Error)
 		}
 	}
 }
 
-// BenchmarkPull has nova-agent and Debian's dockerd pull the same image of 200 MB in turns, from a registry that is
-// in one network namespace with both.
+// BenchmarkPull measures the pull of an image of 200 MB from a registry in the daemon's network namespace. Podman
+// would ask it by TLS.
 func BenchmarkPull(b *testing.B) {
-	need.Root(b)
-	need.Command(b, "nsenter", "ip")
+	daemons := contestants(b)
 	filled := dockerregistry.Start(b, dockerregistry.Options{})
 	image := dockerregistry.Image{Platform: ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH}, Format: "gzip"}
 	for n := range uint64(pullLayers) {
@@ -90,52 +82,25 @@ func BenchmarkPull(b *testing.B) {
 	}
 	filled.Put(b, "app", "v1", image)
 
-	// Another one with the same files, where the daemons are.
-	dir := b.TempDir()
-	path := func(name string) string { return filepath.Join(dir, name) }
-	config := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %s}\n", filled.Root, filled.Addr)
-	if err := os.WriteFile(path("registry.yml"), []byte(config), 0o600); err != nil {
+	// Others with the same files, where the daemons are.
+	config := filepath.Join(b.TempDir(), "registry.yml")
+	text := fmt.Sprintf("version: 0.1\nlog: {level: error, accesslog: {disabled: true}}\nstorage: {filesystem: {rootdirectory: %q}}\nhttp: {addr: %s}\n", filled.Root, filled.Addr)
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		b.Fatal(err)
 	}
-	server := exec.Command("sh", "-c", `ip link set lo up && exec docker-registry serve "$0"`, path("registry.yml"))
-	server.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	if err := server.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		server.Process.Kill()
-		_ = server.Wait() // it was killed
-	})
-	there := []string{"nsenter", fmt.Sprintf("--net=/proc/%d/ns/net", server.Process.Pid)}
-	b.Cleanup(func() { // dockerd leaves its own, empty
-		for _, dir := range []string{"/sys/fs/cgroup/docker", "/sys/fs/cgroup/*/docker"} {
-			found, _ := filepath.Glob(dir)
-			for _, d := range found {
-				os.Remove(d)
-			}
+	for _, d := range daemons {
+		server := d.Command(b, "", "docker-registry", "serve", config)
+		if err := server.Start(); err != nil {
+			b.Fatal(err)
 		}
-	})
-	peers := []*daemon{
-		startDaemon(b, "nova-agent", path("n.sock"), append(there, "../../bin/nova-agent", "standalone", "--root", path("n"), "--host", "unix://"+path("n.sock"))...),
-		startDaemon(b, "dockerd", path("d.sock"), append(there, "dockerd", "--bridge", "none", "--iptables=false", "--data-root", path("d"), "--exec-root", path("dx"), "--pidfile", path("d.pid"), "-H", "unix://"+path("d.sock"))...),
+		b.Cleanup(func() {
+			server.Process.Kill()
+			_ = server.Wait() // it was killed
+		})
 	}
-	took := map[*daemon][]time.Duration{}
-	for b.Loop() {
-		for _, d := range peers {
-			begin := time.Now()
-			if err := d.pull(filled.Addr + "/app"); err != nil {
-				b.Fatal(err)
-			}
-			took[d] = append(took[d], time.Since(begin))
-			if err := d.call("DELETE", "/images/"+filled.Addr+"/app:v1", nil, nil); err != nil {
-				b.Fatal(err)
-			}
-		}
-	}
-	var line []string
-	for _, d := range peers {
-		line = append(line, fmt.Sprintf("%s %s (%s)", d.name, quantile(took[d], 0.5), quantile(took[d], 0.9)))
-		b.ReportMetric(quantile(took[d], 0.5).Seconds(), d.name+"-s")
-	}
-	fmt.Fprintln(b.Output(), "median (90 %) of a pull:", strings.Join(line, ", "))
+	contest(b, daemons,
+		step{name: "pull", aim: 1, settle: true, without: "podman", do: func(d *peer.Daemon) error { return pull(d, filled.Addr+"/app") }},
+		step{without: "podman", do: func(d *peer.Daemon) error {
+			return d.Call("DELETE", "/images/"+filled.Addr+"/app:v1", nil, nil)
+		}})
 }

@@ -1,5 +1,5 @@
-// Package peer starts real dockerds, each in namespaces of its own, to hold this project beside them. tests/peer/fetch
-// unpacks them.
+// Package peer starts real dockerds and podman, each in namespaces of its own, to hold this project beside them.
+// tests/peer/fetch unpacks them.
 package peer
 
 import (
@@ -9,11 +9,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -70,11 +72,11 @@ mount --make-rprivate /
 ip link set lo up
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
-mkdir -p "$1/etc" "$1/etc-work"
-mount -t overlay -o lowerdir=/etc,upperdir="$1/etc",workdir="$1/etc-work" overlay /etc
+mkdir -p "$1/etc" "$1/etc-work" "$2/etc"
+mount -t overlay -o lowerdir="$2/etc:/etc",upperdir="$1/etc",workdir="$1/etc-work" overlay /etc
 mount --bind "$2/usr" /usr
 shift 2
-exec docker-init -- "$@"`
+exec tini-static -- "$@"`
 
 // Dockerd starts the release's dockerd with its files in a directory of the test's own.
 func Dockerd(t testing.TB, r Release) *Daemon {
@@ -85,15 +87,48 @@ func Dockerd(t testing.TB, r Release) *Daemon {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	cgroup := "/nova-agent-peer" + strings.ReplaceAll(dir, "/", "-")
-	t.Cleanup(func() { // dockerd leaves it, empty
-		found, _ := filepath.Glob("/sys/fs/cgroup/*" + cgroup)
-		for _, d := range append(found, "/sys/fs/cgroup"+cgroup) {
-			os.Remove(d)
-		}
-	})
+	removeCgroup(t, cgroup)
 	return start(t, "dockerd "+r.Docker, path("sock"), syscall.CLONE_NEWPID, "sh", "-c", prepare, "sh", dir, usr,
 		"dockerd", "--data-root", path("data"), "--exec-root", path("exec"), "--pidfile", path("pid"), "--host", "unix://"+path("sock"),
 		"--cgroup-parent", cgroup, "--exec-opt", "native.cgroupdriver=cgroupfs", "--storage-driver", "overlay2")
+}
+
+// Podman starts the Docker API of Debian 12's podman with its files in a directory of the test's own. It runs containers
+// with crun, its default, or runc where crun would not: with controllers in both versions of cgroups.
+func Podman(t testing.TB) *Daemon {
+	t.Helper()
+	need.Root(t)
+	need.Command(t, "ip", "mount")
+	usr := root(t, "podman")
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	removeCgroup(t, "/libpod_parent")
+	runtime := "runc"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		runtime = "crun"
+	}
+	return start(t, "podman", path("sock"), syscall.CLONE_NEWPID, "sh", "-c", prepare, "sh", dir, usr,
+		"podman", "--root", path("data"), "--runroot", "/run/podman", "--cgroup-manager", "cgroupfs", "--events-backend", "file", "--runtime", runtime,
+		"--storage-driver", "overlay", "system", "service", "--time", "0", "unix://"+path("sock"))
+}
+
+// removeCgroup removes at the end what a daemon leaves empty.
+func removeCgroup(t testing.TB, name string) {
+	t.Cleanup(func() {
+		found, _ := filepath.Glob("/sys/fs/cgroup/*" + name)
+		for _, top := range append(found, "/sys/fs/cgroup"+name) {
+			var dirs []string
+			_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+				if err == nil && d.IsDir() {
+					dirs = append(dirs, path)
+				}
+				return nil // what is not there needs no removal
+			})
+			for _, d := range slices.Backward(dirs) {
+				os.Remove(d)
+			}
+		}
+	})
 }
 
 // Start runs another daemon, in network and mount namespaces of its own, that will listen on the socket.
