@@ -67,13 +67,17 @@ func (e *Engine) bridgeLocked() (BridgeNetwork, error) {
 		var taken []netip.Prefix
 		e.mu.RLock()
 		for _, other := range e.networks {
-			taken = append(taken, subnets(other.Pools)...)
+			if !other.ConfigOnly {
+				taken = append(taken, subnets(other.Pools)...)
+			}
 		}
 		e.mu.RUnlock()
 		var subnet netip.Prefix
 		if subnet, err = network.FreeSubnet(e.opts.Subnets, taken); err == nil {
 			n = BridgeNetwork{Device: "na" + e.mark(), Gateway: netip.PrefixFrom(subnet.Addr().Next(), subnet.Bits())}
-			err = store.Put(e.db, kindNetwork, bridgeName, n)
+			if err = store.Put(e.db, kindNetwork, bridgeName, n); err == nil {
+				err = e.copyNetwork(bridgeName, n)
+			}
 		}
 	}
 	if err != nil {
@@ -117,6 +121,16 @@ func (e *Engine) openNetwork(ctx context.Context, n *Network) error {
 
 // openNetworkLocked is openNetwork with e.gateways.mu held. What is right already is left alone.
 func (e *Engine) openNetworkLocked(ctx context.Context, n *Network) error {
+	switch {
+	case n.ConfigOnly:
+		return nil
+	case n.shares():
+		o, err := n.options()
+		if err != nil {
+			return err
+		}
+		return e.network.OpenParent(ctx, network.Kind(n.Driver), n.Device, o.device == "")
+	}
 	g, err := n.gateway()
 	if err != nil {
 		return err
@@ -133,9 +147,10 @@ func (n *Network) gateway() (network.Gateway, error) {
 	if err != nil {
 		return network.Gateway{}, err
 	}
-	g := network.Gateway{Bridge: n.Device, Internal: n.Internal, KeepSource: o.keepSource, Apart: o.apart, MTU: o.mtu, Subnets: subnets(n.Pools)}
+	g := network.Gateway{Bridge: n.Device, Internal: n.Internal, KeepSource: o.keepSource, Apart: o.apart, MTU: o.mtu, Subnets: subnets(n.Pools),
+		Mode4: o.mode4, Mode6: o.mode6, Trusted: o.trusted}
 	for _, p := range n.Pools {
-		if !(o.noGateway && p.Gateway.Is4()) {
+		if p.Gateway.IsValid() && !(o.noGateway && p.Gateway.Is4()) && !n.gatewayless(&o, p.Gateway.Is6()) {
 			g.Addresses = append(g.Addresses, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
 		}
 	}
@@ -160,7 +175,8 @@ func (e *Engine) ensureRulesLocked(ctx context.Context) error {
 
 // sameGateway tells whether two make the same rules.
 func sameGateway(a, b network.Gateway) bool {
-	return a.Bridge == b.Bridge && slices.Equal(a.Subnets, b.Subnets) && a.Internal == b.Internal && a.KeepSource == b.KeepSource && a.Apart == b.Apart
+	return a.Bridge == b.Bridge && slices.Equal(a.Subnets, b.Subnets) && a.Internal == b.Internal && a.KeepSource == b.KeepSource && a.Apart == b.Apart &&
+		a.Mode4 == b.Mode4 && a.Mode6 == b.Mode6 && slices.Equal(a.Trusted, b.Trusted)
 }
 
 // writeRulesLocked makes the rules those of the networks and published ports that there are. The caller
@@ -186,7 +202,11 @@ func (e *Engine) writeRulesLocked(ctx context.Context) error {
 func (e *Engine) openGatewaysLocked() ([]network.Gateway, error) {
 	var all []Network
 	e.mu.RLock()
-	all = slices.Collect(maps.Values(e.networks))
+	for _, n := range e.networks {
+		if n.bridged() {
+			all = append(all, n)
+		}
+	}
 	used := e.usedLocked(BridgeNetworkID)
 	e.mu.RUnlock()
 	if used {

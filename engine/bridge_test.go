@@ -228,8 +228,8 @@ func TestFreeSubnet(t *testing.T) {
 	}
 }
 
-// echoUDP answers at port 53 of a network namespace.
-func echoUDP(t *testing.T, path string) {
+// echoUDP answers at port 53 of a network namespace, with prefix and what it was sent.
+func echoUDP(t *testing.T, path, prefix string) {
 	t.Helper()
 	ns, err := kernel.OpenNetNS(path)
 	if err != nil {
@@ -252,7 +252,7 @@ func echoUDP(t *testing.T, path string) {
 			if err != nil {
 				return
 			}
-			conn.WriteTo(buf[:k], from)
+			conn.WriteTo([]byte(prefix+string(buf[:k])), from)
 		}
 	}()
 }
@@ -279,7 +279,11 @@ func TestPorts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	anyPort, udp, one := c.Published[0].HostPort, c.Published[1].HostPort, c.Published[2].HostPort
+	// Those that name no address are at all of IPv4 and of IPv6.
+	if len(c.Published) != 5 || c.Published[0].HostPort != c.Published[1].HostPort || c.Published[1].HostIP != netip.IPv6Unspecified() {
+		t.Fatalf("published: %+v", c.Published)
+	}
+	anyPort, udp, one := c.Published[0].HostPort, c.Published[2].HostPort, c.Published[4].HostPort
 	if anyPort == 0 || udp == 0 || one == 0 {
 		t.Fatalf("published: %+v", c.Published)
 	}
@@ -299,7 +303,7 @@ func TestPorts(t *testing.T) {
 	localhost := netip.MustParseAddr("127.0.0.1")
 	everywhere := func() {
 		t.Helper()
-		for _, ip := range []netip.Addr{localhost, o.host, n.Gateway.Addr()} {
+		for _, ip := range []netip.Addr{localhost, netip.IPv6Loopback(), o.host, n.Gateway.Addr()} {
 			if got := get(ip, anyPort); got != "served\n" {
 				t.Errorf("the host at %s: %s", ip, got)
 			}
@@ -321,21 +325,18 @@ func TestPorts(t *testing.T) {
 				t.Errorf("another machine, port %d: %v", port, err)
 			}
 		}
-		conn, err := net.Dial("udp4", netip.AddrPortFrom(localhost, udp).String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		conn.SetDeadline(time.Now().Add(20 * time.Second))
-		answer := make([]byte, 16)
-		if _, err := conn.Write([]byte("echo")); err != nil {
-			t.Error(err)
-		}
-		if k, err := conn.Read(answer); err != nil || string(answer[:k]) != "echo" {
-			t.Errorf("UDP: %q, %v", answer[:k], err)
+		for _, ip := range []netip.Addr{localhost, netip.IPv6Loopback()} {
+			conn, err := net.Dial("udp", netip.AddrPortFrom(ip, udp).String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if got, err := ask(conn, "echo"); err != nil || got != "echo" {
+				t.Errorf("UDP at %s: %q, %v", ip, got, err)
+			}
 		}
 	}
-	echoUDP(t, filepath.Join(root, "run", "ns", c.ID, "net"))
+	echoUDP(t, filepath.Join(root, "run", "ns", c.ID, "net"), "")
 	// The server is there when it answers itself.
 	if exit, err := e.Exec(ctx, c.ID, engine.ExecSpec{Args: []string{"sh", "-c", "until wget -q -O - http://127.0.0.1/; do :; done"}}, engine.Streams{}); err != nil || exit.Code != 0 {
 		t.Fatal(exit, err)
@@ -364,6 +365,15 @@ func TestPorts(t *testing.T) {
 		l.Close()
 		t.Error("a program of the host got the port")
 	}
+	program, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	used := engine.Port{Proto: "tcp", ContainerPort: 81, HostPort: program.Addr().(*net.TCPAddr).AddrPort().Port()}
+	if _, err := publish("true", used); !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), "address already in use") {
+		t.Errorf("the port of a program: %v", err)
+	}
 	taken.HostPortEnd = anyPort + 20
 	ranged, err := publish("exec sleep 1000", taken)
 	if err != nil || ranged.Published[0].HostPort <= anyPort {
@@ -385,7 +395,7 @@ func TestPorts(t *testing.T) {
 	} else {
 		l.Close()
 	}
-	for _, bad := range []engine.Port{{Proto: "sctp", ContainerPort: 1}, {Proto: "tcp"}, {Proto: "tcp", ContainerPort: 1, HostIP: netip.IPv6Loopback()}} {
+	for _, bad := range []engine.Port{{Proto: "sctp", ContainerPort: 1}, {Proto: "tcp"}} {
 		if _, err := publish("true", bad); !errors.Is(err, errdefs.ErrInvalid) {
 			t.Errorf("%+v: %v", bad, err)
 		}

@@ -131,7 +131,7 @@ func (e *Engine) part(ctx context.Context, t *tracked, id string) error {
 			leaving = append(leaving, ep)
 		}
 	}
-	if err := e.network.Unplug(ctx, leaving); err != nil {
+	if err := e.network.Unplug(ctx, e.netPath(t.id), leaving); err != nil {
 		return err
 	}
 	err := e.amend(t, synced, func(c *Container) {

@@ -92,6 +92,8 @@ func crashChild() int {
 				err = e.RemoveVolume(ctx, crashName)
 			case "network":
 				_, err = e.CreateNetwork(ctx, engine.Network{Name: crashName, Driver: engine.DriverBridge, IPv4: true})
+			case "macvlan": // on a device of its own
+				_, err = e.CreateNetwork(ctx, engine.Network{Name: crashName, Driver: engine.DriverMacvlan, IPv4: true})
 			case "network-remove":
 				err = e.RemoveNetwork(ctx, crashName)
 			case "joined":

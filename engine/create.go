@@ -22,7 +22,7 @@ var Steps = []string{
 	"remove.recorded", "remove.process", "remove.network", "remove.files", "remove.volumes", "remove.done",
 	"trash.files", "trash.namespaces",
 	"volume.files", "volume.recorded", "volume.forgotten", "volume.plugin", "volume.mounted",
-	"network.recorded", "network.opened", "network.closed",
+	"network.recorded", "network.copied", "network.opened", "network.closed",
 }
 
 // undoTimeout bounds cleanup, which goes on when the caller has left.
@@ -64,9 +64,6 @@ func (e *Engine) create(ctx context.Context, spec Spec, w writing) (Container, e
 // plan turns a spec into a record, without side effects.
 func (e *Engine) plan(spec Spec) (*Container, error) {
 	if err := spec.validate(); err != nil {
-		return nil, err
-	}
-	if _, err := e.ociRuntime(spec.Runtime); err != nil {
 		return nil, err
 	}
 	rec := &Container{ID: spec.ID, State: Creating, Created: time.Now().UTC(), BootID: e.bootID}

@@ -32,13 +32,14 @@
 //	                           hosts, hostname, resolv.conf: mounted over those of the image
 //	                           log/: console.log and its rotated predecessors; forwarded: how far they were sent
 //	                           quota.img: the file system that is mounted at disk/
+//	ROOT/networks/ID.json      copies of the records of networks
 //	ROOT/trash/ID/             files of removed containers, being deleted
 //	ROOT/volumes/NAME/         _data: a volume's files; volume.json: a copy of its record
 //	                           _new: what the image has, on the way to an empty volume
 //	RUN/ns/ID/{user,net}       pinned namespaces
 //	RUN/runtime/               package runtime
 //
-// In the kernel: a Linux bridge for each network of its own and nftables tables; else what the packages below leave, and for a quota a loop device that
+// In the kernel: a Linux bridge or a VLAN device for each network of its own and nftables tables; else what the packages below leave, and for a quota a loop device that
 // frees itself with its mount, and volumes in memory, mounted at their _data. Every name is a function of the container's ID, so
 // Remove needs no list, and Open finds strays by what has no record.
 //

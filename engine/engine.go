@@ -36,10 +36,6 @@ type Options struct {
 	WarmShims int
 	// Shim is the shim's executable; nil means the embedded one.
 	Shim []byte
-	// Runtimes are OCI runtimes that a Spec can name. DefaultRuntime is one of them, or OwnRuntime if empty: what the
-	// Docker door takes for a container that names none.
-	Runtimes       map[string]runtime.OCI
-	DefaultRuntime string
 	// OVSDB is the Unix socket of ovsdb-server; empty means network.Options' default.
 	OVSDB string
 	// CDISpecDirs replace the default directories of the Container Device Interface.
@@ -113,9 +109,6 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	}
 	if o.CgroupParent == "" {
 		o.CgroupParent = "/nova-agent-" + rootMark(o.Root)
-	}
-	if err := o.checkRuntimes(); err != nil {
-		return nil, err
 	}
 	if o.Plugins.Sockets == nil {
 		o.Plugins.Sockets = plugin.DefaultSockets
@@ -191,7 +184,6 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 		CgroupParent: e.cgroup,
 		WarmShims:    e.opts.WarmShims,
 		Shim:         e.opts.Shim,
-		OCI:          e.opts.Runtimes,
 		Logger:       e.log,
 	})
 	if err != nil {
@@ -302,6 +294,7 @@ func (e *Engine) containerDir(id string) string { return filepath.Join(e.contain
 func (e *Engine) volumesDir() string            { return filepath.Join(e.opts.Root, "volumes") }
 func (e *Engine) nsRoot() string                { return filepath.Join(e.opts.RunDir, "ns") }
 func (e *Engine) nsDir(id string) string        { return filepath.Join(e.nsRoot(), id) }
+func (e *Engine) netPath(id string) string      { return filepath.Join(e.nsDir(id), "net") }
 func (e *Engine) logPath(id string) string {
 	return filepath.Join(e.containerDir(id), logDir, "console.log")
 }

@@ -68,7 +68,7 @@ func extraHosts(rec *Container) []byte {
 		name, addr, _ := strings.Cut(h, ":")
 		if addr == hostGateway {
 			// Docker has its default bridge's address here; ours goes with its last container.
-			ep, _, ok := rec.router(func(ep network.Endpoint) bool { return ep.Gateway4.IsValid() })
+			ep, _, ok := rec.router(func(ep network.Endpoint) bool { return ep.Kind == network.KindBridge && ep.Gateway4.IsValid() })
 			if !ok {
 				continue
 			}

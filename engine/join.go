@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +28,10 @@ type Join struct {
 	IPv4 netip.Addr `json:",omitzero"`
 	IPv6 netip.Addr `json:",omitzero"`
 	MAC  string     `json:",omitempty"`
+	// LinkLocal are addresses besides those, of 169.254.0.0/16 or fe80::/64.
+	LinkLocal []netip.Addr `json:",omitempty"`
+	// Sysctls are parameters of the device.
+	Sysctls []network.DeviceSysctl `json:",omitempty"`
 	// Aliases are names of the container in this network besides its own.
 	Aliases []string `json:",omitempty"`
 	// Links are other containers by names that this one alone knows.
@@ -96,7 +99,7 @@ func (e *Engine) join(ctx context.Context, t *tracked) error {
 // plug makes the kernel, the container's files and its name service agree with its endpoints.
 func (e *Engine) plug(ctx context.Context, t *tracked) error {
 	rec := e.record(t)
-	if err := e.network.Plug(ctx, filepath.Join(e.nsDir(t.id), "net"), rec.routed()); err != nil {
+	if err := e.network.Plug(ctx, e.netPath(t.id), rec.routed()); err != nil {
 		return err
 	}
 	dir := e.containerDir(t.id)
@@ -113,7 +116,7 @@ func (e *Engine) leave(ctx context.Context, t *tracked) error {
 		return nil
 	}
 	e.closeNames(t)
-	if err := e.network.Unplug(ctx, rec.Spec.Endpoints); err != nil {
+	if err := e.network.Unplug(ctx, e.netPath(t.id), rec.Spec.Endpoints); err != nil {
 		return err
 	}
 	e.mu.Lock()
@@ -141,8 +144,10 @@ func (e *Engine) networkOf(j *Join) (Network, error) {
 	if err != nil {
 		return n, err
 	}
-	switch n.Driver {
-	case driverHost, driverNull:
+	switch {
+	case n.ConfigOnly:
+		return n, fmt.Errorf("cannot create endpoint on configuration-only network %s: %w", n.Name, errdefs.ErrForbidden)
+	case n.Driver == driverHost, n.Driver == driverNull:
 		return n, fmt.Errorf("container cannot be connected to the network %s besides others: %w", n.Name, errdefs.ErrInvalid)
 	}
 	if j.Network != n.ID {
@@ -156,6 +161,14 @@ func (e *Engine) networkOf(j *Join) (Network, error) {
 func (e *Engine) checkJoin(j *Join, n *Network) error {
 	if n.Predefined() && len(j.Aliases) > 0 {
 		return fmt.Errorf("network-scoped alias is supported only for containers in user defined networks: %w", errdefs.ErrInvalid)
+	}
+	if n.Driver == DriverIPvlan && j.MAC != "" {
+		return fmt.Errorf("ipvlan interfaces do not support custom mac address assignment: network %s: %w", n.Name, errdefs.ErrInvalid)
+	}
+	for _, a := range j.LinkLocal {
+		if !a.IsLinkLocalUnicast() || a.Is4In6() {
+			return fmt.Errorf("invalid link local IP address: %s: it is in neither 169.254.0.0/16 nor fe80::/64: %w", a, errdefs.ErrInvalid)
+		}
 	}
 	for _, a := range []netip.Addr{j.IPv4, j.IPv6} {
 		if err := n.checkAddress(a); err != nil {
@@ -174,11 +187,10 @@ func (e *Engine) planJoins(spec *Spec) error {
 		spec.Networks = []Join{{Network: BridgeNetworkID}}
 	}
 	spec.Networks = slices.Clone(spec.Networks)
-	seen, ipv6 := map[string]bool{}, false
+	seen := map[string]bool{}
 	for i := range spec.Networks {
 		j := &spec.Networks[i]
 		n, err := e.networkOf(j)
-		ipv6 = ipv6 || n.IPv6 || err != nil
 		switch {
 		case errors.Is(err, errdefs.ErrNotFound):
 			j.Name = j.Network // it must be there when the container starts
@@ -198,11 +210,6 @@ func (e *Engine) planJoins(spec *Spec) error {
 			return fmt.Errorf("the network %s is named twice: %w", j.Name, errdefs.ErrInvalid)
 		}
 		seen[j.Network] = true
-	}
-	for _, p := range spec.Ports {
-		if p.HostIP.Is6() && !ipv6 {
-			return fmt.Errorf("port %d/%s: the host address %s is IPv6, and the container has no IPv6: %w", p.ContainerPort, p.Proto, p.HostIP, errdefs.ErrInvalid)
-		}
 	}
 	return nil
 }
@@ -242,7 +249,12 @@ func (e *Engine) endpointLocked(t *tracked, j *Join, n *Network, position int) (
 		sum := sha256.Sum256([]byte(t.id + n.ID))
 		j.EndpointID = hex.EncodeToString(sum[:])
 	}
-	ep := network.Endpoint{ID: j.EndpointID, Kind: network.KindBridge, Bridge: n.Device, Hairpin: true, Isolated: o.apart, HostDevice: "veth" + j.EndpointID[:10], GuestDevice: j.IfName, MTU: o.mtu}
+	ep := network.Endpoint{ID: j.EndpointID, GuestDevice: j.IfName, MTU: o.mtu, Sysctls: j.Sysctls}
+	if n.shares() {
+		ep.Kind, ep.Parent, ep.Mode, ep.Flag = network.Kind(n.Driver), n.Device, o.mode, o.flag
+	} else {
+		ep.Kind, ep.Bridge, ep.Hairpin, ep.Isolated, ep.HostDevice = network.KindBridge, n.Device, true, o.apart, "veth"+j.EndpointID[:10]
+	}
 	if ep.GuestDevice == "" && o.prefix != "eth" {
 		ep.GuestDevice = o.prefix + strconv.Itoa(position)
 	}
@@ -255,49 +267,80 @@ func (e *Engine) endpointLocked(t *tracked, j *Join, n *Network, position int) (
 			}
 		}
 	}
-	for _, p := range n.Pools {
+	for _, ipv6 := range []bool{false, true} {
+		pools := n.poolsOf(ipv6)
+		if len(pools) == 0 {
+			continue
+		}
 		asked := j.IPv4
-		if p.Subnet.Addr().Is6() {
+		if ipv6 {
 			asked = j.IPv6
 		}
-		a, err := p.choose(asked, earlier, taken, resting)
+		a, p, err := choose(pools, asked, earlier, taken, resting)
 		if err != nil {
 			return ep, err
 		}
 		ep.Addresses = append(ep.Addresses, netip.PrefixFrom(a, p.Subnet.Bits()))
-		switch router := p.router(); {
-		case n.Internal || router == a:
-		case router.Is4():
-			ep.Gateway4 = router
-		default:
+		router := p.router()
+		switch {
+		case n.Internal || router == a || n.shares() && o.device == "":
+			router = netip.Addr{}
+		case o.routed():
+			router = unspecified(ipv6)
+		}
+		if ipv6 {
 			ep.Gateway6 = router
+		} else {
+			ep.Gateway4 = router
 		}
 	}
-	ep.MAC = firstOf(j.MAC, macOf(ep))
+	for _, a := range j.LinkLocal {
+		ep.LinkLocal = append(ep.LinkLocal, netip.PrefixFrom(a, map[bool]int{true: 16, false: 64}[a.Is4()]))
+	}
+	if n.Driver != DriverIPvlan {
+		ep.MAC = firstOf(j.MAC, macOf(ep))
+	}
 	return ep, nil
 }
 
+func unspecified(ipv6 bool) netip.Addr {
+	if ipv6 {
+		return netip.IPv6Unspecified()
+	}
+	return netip.IPv4Unspecified()
+}
+
 // choose is asked, if it is free, or else an address that the container had earlier, one that nobody
-// has, or one that somebody has who does not run.
-func (p *Pool) choose(asked netip.Addr, earlier, taken, resting map[netip.Addr]bool) (netip.Addr, error) {
+// has, or one that somebody has who does not run. The pools are one network's of one family.
+func choose(pools []*Pool, asked netip.Addr, earlier, taken, resting map[netip.Addr]bool) (netip.Addr, *Pool, error) {
 	if asked.IsValid() {
-		if taken[asked] || asked == p.Gateway {
-			return asked, fmt.Errorf("%s: Address already in use: %w", asked, errdefs.ErrForbidden)
+		i := slices.IndexFunc(pools, func(p *Pool) bool { return p.contains(asked) })
+		if i < 0 { // the network was made anew with another subnet
+			return asked, nil, fmt.Errorf("invalid IP address %s: the network's subnet is %s now: %w", asked, pools[0].Subnet, errdefs.ErrInvalid)
 		}
-		return asked, nil
+		if taken[asked] || asked == pools[i].Gateway {
+			return asked, nil, fmt.Errorf("%s: Address already in use: %w", asked, errdefs.ErrForbidden)
+		}
+		return asked, pools[i], nil
 	}
-	for a := range earlier {
-		if p.contains(a) && !taken[a] && a != p.Gateway {
-			return a, nil
+	for _, p := range pools {
+		for a := range earlier {
+			if p.contains(a) && !taken[a] && a != p.Gateway {
+				return a, p, nil
+			}
 		}
 	}
-	if a, ok := p.pick(func(a netip.Addr) bool { return taken[a] || resting[a] }); ok {
-		return a, nil
+	for _, refused := range []func(netip.Addr) bool{
+		func(a netip.Addr) bool { return taken[a] || resting[a] },
+		func(a netip.Addr) bool { return taken[a] },
+	} {
+		for _, p := range pools {
+			if a, ok := p.pick(refused); ok {
+				return a, p, nil
+			}
+		}
 	}
-	if a, ok := p.pick(func(a netip.Addr) bool { return taken[a] }); ok {
-		return a, nil
-	}
-	return netip.Addr{}, fmt.Errorf("no available IPv4 or IPv6 addresses on this network's address pool %s: %w", p.Subnet, errdefs.ErrExhausted)
+	return netip.Addr{}, nil, fmt.Errorf("no available IPv4 or IPv6 addresses on this network's address pool %s: %w", pools[0].Subnet, errdefs.ErrExhausted)
 }
 
 // takenLocked are the addresses that others have in a network, and those that others who don't run

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 
 	"novaagent/engine/errdefs"
@@ -126,8 +125,8 @@ func (e *Engine) SetEndpoints(ctx context.Context, ref string, endpoints []netwo
 	}
 	if rec.BootID == e.bootID {
 		err = errors.Join(
-			e.network.Unplug(ctx, leaving),
-			e.network.Plug(ctx, filepath.Join(e.nsDir(t.id), "net"), endpoints))
+			e.network.Unplug(ctx, e.netPath(t.id), leaving),
+			e.network.Plug(ctx, e.netPath(t.id), endpoints))
 		if err != nil {
 			return fmt.Errorf("container %s: endpoints: %w", short(t.id), err)
 		}

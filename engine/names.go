@@ -3,7 +3,6 @@ package engine
 import (
 	"maps"
 	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -24,7 +23,7 @@ func (e *Engine) openNames(t *tracked) error {
 	if t.names != nil {
 		return nil
 	}
-	r, err := e.network.OpenResolver(filepath.Join(e.nsDir(t.id), "net"), resolverPort, &names{e, t})
+	r, err := e.network.OpenResolver(e.netPath(t.id), resolverPort, &names{e, t})
 	if err != nil {
 		return err
 	}
@@ -144,7 +143,7 @@ func (n *names) Upstream() (list []network.Upstream) {
 	rec := n.e.record(n.t)
 	servers, inside := rec.Spec.DNS.Nameservers, true
 	if len(servers) == 0 {
-		if _, _, ok := rec.router(func(ep network.Endpoint) bool { return ep.Gateway4.IsValid() || ep.Gateway6.IsValid() }); !ok {
+		if _, _, ok := rec.router(anyRouter); !ok {
 			return nil
 		}
 		servers, inside = hostDNS().Nameservers, false

@@ -77,35 +77,64 @@ func (p *Pool) validate() error {
 // choosePools completes n's pools: it takes subnets for the families that have none, and a gateway for
 // each, of ipv4 or those of IPv6. root tells this engine from others.
 func (n *Network) choosePools(ipv4 []netip.Prefix, root string, others []Network) error {
+	if n.IPAM == ipamNull || n.ConfigOnly {
+		return nil
+	}
+	o, err := n.options()
+	if err != nil {
+		return err
+	}
 	var taken []netip.Prefix
 	for _, other := range others {
-		taken = append(taken, subnets(other.Pools)...)
+		if !other.ConfigOnly {
+			taken = append(taken, subnets(other.Pools)...)
+		}
 	}
 	for _, family := range []struct {
 		on, ipv6   bool
 		candidates []netip.Prefix
 	}{{n.IPv4, false, ipv4}, {n.IPv6, true, ipv6Subnets(root)}} {
-		i := slices.IndexFunc(n.Pools, func(p Pool) bool { return p.Subnet.Addr().Is6() == family.ipv6 })
-		switch {
-		case !family.on:
+		if !family.on {
 			continue
-		case i < 0:
+		}
+		if len(n.poolsOf(family.ipv6)) == 0 {
 			subnet, err := network.FreeSubnet(family.candidates, taken)
 			if err != nil {
 				return err
 			}
-			n.Pools, i = append(n.Pools, Pool{Subnet: subnet}), len(n.Pools)
-		case slices.ContainsFunc(taken, n.Pools[i].Subnet.Overlaps):
-			return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: %w", errdefs.ErrForbidden)
+			n.Pools = append(n.Pools, Pool{Subnet: subnet})
 		}
-		if p := &n.Pools[i]; !p.Gateway.IsValid() {
-			p.Gateway = p.first()
-			for aux := slices.Collect(maps.Values(p.Aux)); slices.Contains(aux, p.Gateway); {
-				p.Gateway = p.Gateway.Next()
+		for _, p := range n.poolsOf(family.ipv6) {
+			if slices.ContainsFunc(taken, p.Subnet.Overlaps) {
+				return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: %w", errdefs.ErrForbidden)
+			}
+			if !p.Gateway.IsValid() && !n.gatewayless(&o, family.ipv6) {
+				p.Gateway = p.first()
+				for aux := slices.Collect(maps.Values(p.Aux)); slices.Contains(aux, p.Gateway); {
+					p.Gateway = p.Gateway.Next()
+				}
 			}
 		}
 	}
 	return nil
+}
+
+// gatewayless says that nobody has a gateway's address in n unless it was asked for.
+func (n *Network) gatewayless(o *networkOptions, ipv6 bool) bool {
+	if n.shares() {
+		return n.Internal || o.device == "" || o.routed()
+	}
+	return ipv6 && o.mode6 == network.ModeIsolated || !ipv6 && o.mode4 == network.ModeIsolated
+}
+
+// poolsOf are n's subnets of a family.
+func (n *Network) poolsOf(ipv6 bool) (list []*Pool) {
+	for i := range n.Pools {
+		if n.Pools[i].Subnet.Addr().Is6() == ipv6 {
+			list = append(list, &n.Pools[i])
+		}
+	}
+	return list
 }
 
 // first is the lowest address that something may have.

@@ -16,21 +16,29 @@ import (
 	"novaagent/engine/store"
 )
 
-// Networks are Docker's: a Linux bridge of the engine's own with subnets for its containers. The three that
-// are always there (bridge, host, none) have no record; bridge.go has the first.
+// Networks are Docker's: a Linux bridge of the engine's own with subnets for its containers, or a device of the host that
+// they share (macvlan, ipvlan). The three that are always there (bridge, host, none) have no record; bridge.go has the first.
 //
 // A record is written before the device is made and deleted after it is gone; Open makes what is missing, as all is
 // after a reboot. netrecord.go makes and lists networks, netpool.go has their addresses, netoptions.go the
-// drivers' options, join.go puts containers in.
+// drivers' options, netcopy.go the copies of records that a lost database is rebuilt from, join.go puts containers in.
 
 const kindUserNetwork store.Kind = "docker-network"
 
 // The drivers of networks.
 const (
-	DriverBridge = "bridge"
-	driverHost   = "host"
-	driverNull   = "null"
+	DriverBridge  = "bridge"
+	DriverMacvlan = "macvlan"
+	DriverIPvlan  = "ipvlan"
+	driverHost    = "host"
+	driverNull    = "null"
 )
+
+// ipamNull is the address management of networks whose containers get no addresses; the other one is "default", or empty.
+const ipamNull = "null"
+
+// optionSerial is the one option of address management.
+const optionSerial = "com.docker.network.ipam.serial"
 
 // IDs of the networks that are always there.
 var (
@@ -53,11 +61,23 @@ type Network struct {
 	Attachable bool `json:",omitempty"`
 	IPv4       bool
 	IPv6       bool `json:",omitempty"`
-	// Pools are the subnets, at most one of each family.
+	// IPAM is "default" or "null", as it was given, and IPAMOptions are its options.
+	IPAM        string            `json:",omitempty"`
+	IPAMOptions map[string]string `json:",omitempty"`
+	// Pools are the subnets, of a bridge network at most one of each family.
 	Pools []Pool
-	// Device is the Linux bridge.
+	// Device is the Linux bridge, or the host's device that containers share.
 	Device string `json:",omitempty"`
+	// ConfigOnly: no container can be in it. It has options, subnets and labels for the networks whose ConfigFrom is its name.
+	ConfigOnly bool   `json:",omitempty"`
+	ConfigFrom string `json:",omitempty"`
 }
+
+// shares says that containers share a device of the host.
+func (n *Network) shares() bool { return n.Driver == DriverMacvlan || n.Driver == DriverIPvlan }
+
+// bridged says that n has a Linux bridge, and the host's packet filter rules for it.
+func (n *Network) bridged() bool { return n.Driver == DriverBridge && !n.ConfigOnly }
 
 // Predefined says that the network is always there.
 func (n *Network) Predefined() bool {
@@ -137,13 +157,16 @@ func (e *Engine) CreateNetwork(ctx context.Context, n Network) (Network, error) 
 	}
 	defer leave()
 	n.ID, n.Created = NewID(), time.Now().UTC()
-	if err := n.validate(); err != nil {
-		return Network{}, err
-	}
 	e.gateways.mu.Lock()
 	defer e.gateways.mu.Unlock()
 	list, err := e.networksLocked()
 	if err != nil {
+		return Network{}, err
+	}
+	if err := n.configure(list); err != nil {
+		return Network{}, err
+	}
+	if err := n.validate(); err != nil {
 		return Network{}, err
 	}
 	for _, other := range list {
@@ -164,7 +187,12 @@ func (e *Engine) CreateNetwork(ctx context.Context, n Network) (Network, error) 
 	e.mu.Lock()
 	e.networks[n.ID] = n
 	e.mu.Unlock()
-	if err := e.openNetworkLocked(ctx, &n); err != nil {
+	err = e.copyNetwork(n.ID, n)
+	if err == nil {
+		e.step("network.copied", n.ID)
+		err = e.openNetworkLocked(ctx, &n)
+	}
+	if err != nil {
 		err = fmt.Errorf("network %s: %w", n.Name, err)
 		return Network{}, errors.Join(err, e.removeNetworkLocked(context.WithoutCancel(ctx), &n))
 	}
@@ -191,6 +219,11 @@ func (e *Engine) RemoveNetwork(ctx context.Context, ref string) error {
 	}
 	e.gateways.mu.Lock()
 	defer e.gateways.mu.Unlock()
+	if n.ConfigOnly {
+		if err := e.configUnusedLocked(&n); err != nil {
+			return err
+		}
+	}
 	// Under the same hold of e.mu in which a container claims its addresses or finds the network gone.
 	e.mu.Lock()
 	var users []string
@@ -228,14 +261,24 @@ func (e *Engine) RemoveNetwork(ctx context.Context, ref string) error {
 func (e *Engine) removeNetworkLocked(ctx context.Context, n *Network) error {
 	e.mu.Lock()
 	delete(e.networks, n.ID)
+	shared := slices.ContainsFunc(slices.Collect(maps.Values(e.networks)), func(o Network) bool { return o.Device == n.Device })
 	e.mu.Unlock()
-	if err := e.network.CloseGateway(ctx, n.Device); err != nil {
-		return err
+	var err error
+	switch {
+	case n.bridged():
+		if err = e.network.CloseGateway(ctx, n.Device); err == nil {
+			err = e.writeRulesLocked(ctx)
+		}
+	case n.shares() && !shared:
+		err = e.network.CloseParent(ctx, n.Device)
 	}
-	if err := e.writeRulesLocked(ctx); err != nil {
+	if err != nil {
 		return err
 	}
 	e.step("network.closed", n.ID)
+	if err := e.dropNetworkCopy(n.ID); err != nil {
+		return err
+	}
 	return store.Delete(e.db, kindUserNetwork, n.ID)
 }
 
@@ -246,7 +289,7 @@ func (e *Engine) PruneNetworks(ctx context.Context, keep func(Network) bool) (na
 		return nil, err
 	}
 	for _, n := range list {
-		if n.Predefined() || keep(n) || len(e.NetworkUsers(n.ID)) > 0 {
+		if n.Predefined() || n.ConfigOnly || keep(n) || len(e.NetworkUsers(n.ID)) > 0 {
 			continue
 		}
 		err := e.RemoveNetwork(ctx, n.ID)
@@ -261,19 +304,6 @@ func (e *Engine) PruneNetworks(ctx context.Context, keep func(Network) bool) (na
 	return names, nil
 }
 
-// loadNetworks reads the records as the engine opens.
-func (e *Engine) loadNetworks() error {
-	records, err := store.List[Network](e.db, kindUserNetwork)
-	if records == nil {
-		return fmt.Errorf("engine root %s: networks: %w", e.opts.Root, err)
-	}
-	if err != nil {
-		e.log.Error("records of networks cannot be read", "error", err)
-	}
-	e.networks = records
-	return nil
-}
-
 // networksLocked is Networks with e.gateways.mu held.
 func (e *Engine) networksLocked() ([]Network, error) {
 	b, err := e.defaultNetworkLocked()
@@ -285,15 +315,32 @@ func (e *Engine) networksLocked() ([]Network, error) {
 	return append(slices.Collect(maps.Values(e.networks)), b), nil
 }
 
-// chooseDevice names n's bridge and refuses one that another network has.
+// chooseDevice names n's bridge, or the device that its containers share, and refuses one that another network has.
 func (n *Network) chooseDevice(list []Network) error {
+	if n.ConfigOnly {
+		return nil
+	}
 	o, err := n.options()
 	if err != nil {
 		return err
 	}
-	n.Device = firstOf(o.device, "br-"+n.ID[:12])
+	n.Device = firstOf(o.device, map[string]string{DriverBridge: "br-", DriverMacvlan: "dm-", DriverIPvlan: "di-"}[n.Driver]+n.ID[:12])
 	for _, other := range list {
-		if other.Device == n.Device {
+		if other.Device != n.Device || other.Driver != n.Driver {
+			continue
+		}
+		theirs, err := other.options()
+		if err != nil {
+			return err
+		}
+		switch {
+		case n.Driver == DriverIPvlan:
+			return fmt.Errorf("network di-%s is already using parent interface %s: %w", short(other.ID), n.Device, errdefs.ErrForbidden)
+		case o.mode == "passthru":
+			return fmt.Errorf("cannot use mode passthru, macvlan network %s is already using parent interface %s: %w", other.ID, n.Device, errdefs.ErrForbidden)
+		case theirs.mode == "passthru":
+			return fmt.Errorf("macvlan network %s is already using parent interface %s in mode passthru: %w", other.ID, n.Device, errdefs.ErrForbidden)
+		case n.Driver == DriverBridge:
 			return fmt.Errorf("cannot create network %s (%s): conflicts with network %s (%s): networks have same bridge name: %w",
 				n.ID, n.Device, other.ID, other.Device, errdefs.ErrForbidden)
 		}

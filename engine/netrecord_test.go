@@ -33,6 +33,7 @@ func TestNetworkCrash(t *testing.T) {
 		there     bool
 	}{
 		{"network", "network.recorded", true},
+		{"network", "network.copied", true},
 		{"network", "network.opened", true},
 		{"network,network-remove", "network.closed", false},
 		{"network,joined,start", "start.joined", true},
@@ -40,6 +41,13 @@ func TestNetworkCrash(t *testing.T) {
 		{"network,joined,start,disconnect", "ready", true},
 		{"network,joined,disconnect,start,connect", "ready", true},
 		{"network,joined,start,remove", "remove.network", true},
+		{"macvlan", "network.recorded", true},
+		{"macvlan", "network.opened", true},
+		{"macvlan,network-remove", "network.closed", false},
+		{"macvlan,joined,start", "start.joined", true},
+		{"macvlan,joined,start", "start.process", true},
+		{"macvlan,joined,start,disconnect", "ready", true},
+		{"macvlan,joined,start,remove", "remove.network", true},
 	} {
 		// Not side by side: engines that open their networks in the same instant choose the same subnets.
 		t.Run(tt.ops+"/"+tt.step, func(t *testing.T) {
@@ -69,11 +77,21 @@ func TestNetworkCrash(t *testing.T) {
 				if _, err := e.Start(ctx, crashName); err != nil {
 					t.Fatal(err)
 				}
-				pings(t, e, crashName, n.Pools[0].Gateway)
+				if n.Driver == engine.DriverBridge {
+					pings(t, e, crashName, n.Pools[0].Gateway)
+				}
 			}
-			s := spec(t, "exec sleep 1000")
-			s.NetworkMode, s.Networks = engine.NetworkBridge, []engine.Join{{Network: crashName}}
-			pings(t, e, mustRun(t, e, s).ID, n.Pools[0].Gateway)
+			var addresses []netip.Addr
+			for range 2 {
+				s := spec(t, "exec sleep 1000")
+				s.NetworkMode, s.Networks = engine.NetworkBridge, []engine.Join{{Network: crashName}}
+				c := mustRun(t, e, s)
+				addresses = append(addresses, c.Spec.Endpoints[0].Addresses[0].Addr())
+				if n.Driver == engine.DriverBridge {
+					addresses[0] = n.Pools[0].Gateway
+				}
+				pings(t, e, c.ID, addresses[0])
+			}
 		})
 	}
 }

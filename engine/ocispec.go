@@ -91,7 +91,7 @@ func (e *Engine) namespaces(s *specs.Spec, rec *Container) {
 	if e.hostNetworked(rec) {
 		drop(specs.NetworkNamespace)
 	} else {
-		set(specs.NetworkNamespace, filepath.Join(e.nsDir(rec.networkOwner()), "net"))
+		set(specs.NetworkNamespace, e.netPath(rec.networkOwner()))
 	}
 	for _, ns := range []struct {
 		kind specs.LinuxNamespaceType

@@ -86,7 +86,7 @@ func (e *Engine) prepareNetwork(ctx context.Context, t *tracked) error {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("namespaces: %w", err)
 		}
-		if _, err := e.network.NewNamespace(filepath.Join(dir, "net")); err != nil {
+		if _, err := e.network.NewNamespace(e.netPath(rec.ID)); err != nil {
 			return err
 		}
 	default:
@@ -94,7 +94,7 @@ func (e *Engine) prepareNetwork(ctx context.Context, t *tracked) error {
 	}
 	e.step("create.namespaces", rec.ID)
 	var err error
-	switch path := filepath.Join(dir, "net"); {
+	switch path := e.netPath(rec.ID); {
 	case rec.Spec.NetworkMode == NetworkEndpoints && len(rec.Spec.Endpoints) > 0:
 		err = e.network.Plug(ctx, path, rec.Spec.Endpoints)
 	case !ready:

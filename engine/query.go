@@ -96,7 +96,7 @@ func (e *Engine) Diagnostics(ctx context.Context, ref string) (Diagnostics, erro
 		d.Interfaces = d.Stats.Interfaces
 	}
 	if len(c.Spec.Endpoints) > 0 && c.BootID == e.bootID && (c.State.Live() || c.Spec.NetworkMode == NetworkEndpoints) {
-		if d.Drift, err = e.network.Check(ctx, filepath.Join(e.nsDir(c.ID), "net"), c.Spec.Endpoints); err != nil {
+		if d.Drift, err = e.network.Check(ctx, e.netPath(c.ID), c.Spec.Endpoints); err != nil {
 			return d, err
 		}
 	}

@@ -152,7 +152,7 @@ func (e *Engine) purgeNetwork(ctx context.Context, t *tracked) error {
 		return err
 	}
 	if len(rec.Spec.Endpoints) > 0 {
-		if err := e.network.Unplug(ctx, rec.Spec.Endpoints); err != nil {
+		if err := e.network.Unplug(ctx, e.netPath(t.id), rec.Spec.Endpoints); err != nil {
 			return err
 		}
 	}

@@ -121,6 +121,13 @@ func (e *Engine) execute(ctx context.Context, t *tracked) error {
 	if t.published, err = e.publish(ctx, rec, rec.Spec.Ports); err != nil {
 		return err
 	}
+	if len(t.published) > 0 { // the copy of the record has what is chosen as well
+		copied := *rec
+		copied.Published = t.published
+		if err := writeRecord(e.containerDir(t.id), &copied); err != nil {
+			return err
+		}
+	}
 	t.traces = true
 	task, err := e.runtime.Start(ctx, bundle)
 	if err != nil {
@@ -169,10 +176,6 @@ func conflictIf(yes bool, format string, args ...any) error {
 // error, once the process has started.
 func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFiles, error) {
 	rec := e.record(t)
-	oci, err := e.ociRuntime(rec.Spec.Runtime)
-	if err != nil {
-		return runtime.Bundle{}, nil, err
-	}
 	lowers, err := e.lowers(ctx, rec)
 	if err != nil {
 		return runtime.Bundle{}, nil, err
@@ -184,7 +187,6 @@ func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFi
 	b := runtime.Bundle{
 		ID:        rec.ID,
 		Spec:      spec,
-		Runtime:   oci,
 		Rootfs:    e.rootfs(rec, lowers),
 		User:      rec.Process.User,
 		OpenStdin: rec.Spec.OpenStdin,

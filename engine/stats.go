@@ -32,7 +32,7 @@ func (e *Engine) Stats(ctx context.Context, ref string) (Stats, error) {
 		}
 	}
 	if len(rec.Spec.Endpoints) > 0 {
-		if stats.Interfaces, err = e.network.Stats(ctx, rec.Spec.Endpoints); err != nil {
+		if stats.Interfaces, err = e.network.Stats(ctx, e.netPath(rec.ID), rec.Spec.Endpoints); err != nil {
 			return Stats{}, fmt.Errorf("container %s: stats: %w", short(rec.ID), err)
 		}
 	}

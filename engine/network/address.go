@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -58,7 +59,7 @@ func (s *session) addresses(e Endpoint, guest netlink.Link, made bool) error {
 			}
 		}
 	}
-	for _, p := range e.Addresses {
+	for _, p := range slices.Concat(e.Addresses, e.LinkLocal) {
 		if have[p] {
 			continue
 		}
@@ -108,7 +109,7 @@ func (e Endpoint) route(index int, to *net.IPNet, via netip.Addr, metric int) ne
 	if metric == 0 && to.IP.To4() == nil {
 		r.Priority = ipv6Metric
 	}
-	if !via.IsValid() {
+	if !via.IsValid() || via.IsUnspecified() {
 		r.Scope = netlink.SCOPE_LINK
 		return r
 	}

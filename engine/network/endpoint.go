@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,6 +26,10 @@ const (
 	KindOVSHybrid Kind = "ovs-hybrid"
 	// KindTap: nothing; the host routes to the device (Calico).
 	KindTap Kind = "tap"
+	// KindMacvlan: no host end; the container's device shares Parent under a MAC address of its own.
+	KindMacvlan Kind = "macvlan"
+	// KindIPvlan: no host end; the container's device shares Parent and its MAC address.
+	KindIPvlan Kind = "ipvlan"
 )
 
 // NameLen is the longest device name Nova and os-vif make (NIC_NAME_LEN).
@@ -51,22 +56,43 @@ type Endpoint struct {
 	// Isolated keeps the bridge from passing packets between this endpoint and others that are.
 	Isolated bool `json:",omitempty"`
 	OVS      OVS  `json:",omitzero"`
+	// Parent is the host's device that KindMacvlan and KindIPvlan share, Mode and Flag how, as ip-link(8) has
+	// them: bridge, private, vepa or passthru; l2, l3 or l3s with bridge, private or vepa. Empty are the first.
+	Parent string `json:",omitempty"`
+	Mode   string `json:",omitempty"`
+	Flag   string `json:",omitempty"`
 
 	// GuestDevice is the name inside the container; "eth" and the position in
 	// the list if empty. If another device has it already, the next number
 	// is taken: eth2 for eth1. An endpoint keeps its name as long as it is plugged.
 	GuestDevice string `json:",omitempty"`
-	// MAC is the address of the inner end, six octets with colons.
+	// MAC is the address of the inner end, six octets with colons; empty for KindIPvlan.
 	MAC string
 	// Addresses are the inner end's, with the length of their subnet's prefix.
 	Addresses []netip.Prefix `json:",omitempty"`
+	// LinkLocal are addresses besides, which nobody finds by a name.
+	LinkLocal []netip.Prefix `json:",omitempty"`
 	// Gateway4 and Gateway6 are the default routes' next hops; the zero Addr is
-	// none. Of several endpoints with a gateway the first one's route wins by its metric.
+	// none, the unspecified address makes everything reachable on the link. Of several
+	// endpoints with a gateway the first one's route wins by its metric.
 	Gateway4 netip.Addr `json:",omitzero"`
 	Gateway6 netip.Addr `json:",omitzero"`
 	Routes   []Route    `json:",omitempty"`
 	// MTU in octets, of both ends; 0 leaves the kernel's 1500.
 	MTU int `json:",omitempty"`
+	// Sysctls are set for the inner end before it comes up.
+	Sysctls []DeviceSysctl `json:",omitempty"`
+}
+
+// DeviceSysctl is a parameter of a device: Path is that of a network namespace's with DeviceName in place of the device's name,
+// as in "net/ipv4/conf/IFNAME/forwarding".
+type DeviceSysctl struct{ Path, Value string }
+
+// DeviceName stands for a device's name in the path of a DeviceSysctl.
+const DeviceName = "IFNAME"
+
+func (p DeviceSysctl) path(device string) string {
+	return strings.Replace(p.Path, DeviceName, device, 1)
 }
 
 // OVS is what Open vSwitch is told of an endpoint. Neutron's agent and OVN's
@@ -155,21 +181,23 @@ func (e Endpoint) Validate() error {
 			bad("kind %s needs a bridge", e.Kind)
 		}
 	case KindTap:
+	case KindMacvlan, KindIPvlan:
+		e.validateInside(bad)
 	default:
-		bad("kind %q is not one of bridge, ovs, ovs-hybrid, tap", e.Kind)
+		bad("kind %q is not one of bridge, ovs, ovs-hybrid, tap, macvlan, ipvlan", e.Kind)
 	}
-	for _, name := range []string{e.HostName(), e.Bridge, e.GuestDevice} {
+	for _, name := range []string{e.HostName(), e.Bridge, e.Parent, e.GuestDevice} {
 		if err := ValidName(name); err != nil {
 			errs = append(errs, err)
 		}
 	}
-	if mac, err := net.ParseMAC(e.MAC); err != nil || len(mac) != 6 || mac[0]&1 != 0 {
+	if mac, err := net.ParseMAC(e.MAC); e.Kind != KindIPvlan && (err != nil || len(mac) != 6 || mac[0]&1 != 0) {
 		bad("MAC %q is not a unicast Ethernet address", e.MAC)
 	}
 	if e.MTU != 0 && (e.MTU < 68 || e.MTU > 65535) {
 		bad("MTU %d is not between 68 and 65535", e.MTU)
 	}
-	for _, a := range e.Addresses {
+	for _, a := range slices.Concat(e.Addresses, e.LinkLocal) {
 		if !a.IsValid() || a.Addr().IsMulticast() || a.Addr().IsUnspecified() || a.Addr().Is4In6() {
 			bad("address %s cannot be a device's", a)
 		}
@@ -183,6 +211,11 @@ func (e Endpoint) Validate() error {
 	for _, r := range e.Routes {
 		if !r.To.IsValid() || (r.Via.IsValid() && r.Via.Is4() != r.To.Addr().Is4()) {
 			bad("route to %s via %s mixes address families", r.To, r.Via)
+		}
+	}
+	for _, p := range e.Sysctls {
+		if err := validParam(p.Path); err != nil || strings.Count(p.Path, "/"+DeviceName+"/") != 1 {
+			bad("parameter %q is not one of a device", p.Path)
 		}
 	}
 	if len(errs) > 0 {

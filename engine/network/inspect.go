@@ -57,6 +57,17 @@ func (m *Manager) Check(ctx context.Context, nsPath string, endpoints []Endpoint
 
 func (s *session) check(ctx context.Context, e Endpoint) (problems []string, err error) {
 	bad := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
+	if e.inside() {
+		guest, _, err := s.findInside(e)
+		if err != nil {
+			return nil, err
+		}
+		if guest == nil {
+			bad("the device of the parent %s is not in the container", e.Parent)
+			return problems, nil
+		}
+		return problems, s.checkGuest(e, guest, bad)
+	}
 	host, err := s.host.LinkByName(e.HostName())
 	if isNoDevice(err) {
 		bad("device %s is gone", e.HostName())
@@ -114,7 +125,7 @@ func (s *session) checkGuest(e Endpoint, guest netlink.Link, bad func(string, ..
 	if attrs.Flags&netUp == 0 {
 		bad("device %s in the container is down", attrs.Name)
 	}
-	if !strings.EqualFold(attrs.HardwareAddr.String(), e.MAC) {
+	if e.Kind != KindIPvlan && !strings.EqualFold(attrs.HardwareAddr.String(), e.MAC) {
 		bad("device %s in the container has MAC %s instead of %s", attrs.Name, attrs.HardwareAddr, e.MAC)
 	}
 	list, err := s.guest.AddrList(guest, netlink.FAMILY_ALL)
@@ -147,25 +158,44 @@ type Statistics struct {
 	RxDropped, TxDropped uint64
 }
 
-// Stats reads the counters of the endpoints that are plugged, in order. Endpoints that
+// Stats reads the counters of the endpoints that are plugged in the namespace at nsPath, in order. Endpoints that
 // are not are left out.
-func (m *Manager) Stats(_ context.Context, endpoints []Endpoint) ([]Statistics, error) {
+func (m *Manager) Stats(_ context.Context, nsPath string, endpoints []Endpoint) ([]Statistics, error) {
 	host, err := netlink.NewHandle(syscall.NETLINK_ROUTE)
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	defer host.Close()
+	s := &session{m: m, host: host}
+	defer s.close()
+	if err := s.openGuest(nsPath, endpoints); err != nil {
+		return nil, err
+	}
 	var out []Statistics
 	for _, e := range endpoints {
-		link, err := host.LinkByName(e.HostName())
+		var link netlink.Link
+		switch {
+		case !e.inside():
+			link, err = host.LinkByName(e.HostName())
+		case s.guest != nil:
+			var found netlink.Link
+			if found, _, err = s.findInside(e); found != nil {
+				link = found
+			}
+		}
 		if isNoDevice(err) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("endpoint %s: %w: %w", e.ID, err, errdefs.ErrUnavailable)
 		}
+		if link == nil || link.Attrs().Statistics == nil {
+			continue
+		}
 		c := link.Attrs().Statistics
-		if c == nil {
+		if e.inside() {
+			out = append(out, Statistics{EndpointID: e.ID, MAC: e.MAC,
+				RxBytes: c.RxBytes, TxBytes: c.TxBytes, RxPackets: c.RxPackets, TxPackets: c.TxPackets,
+				RxErrors: c.RxErrors, TxErrors: c.TxErrors, RxDropped: c.RxDropped, TxDropped: c.TxDropped})
 			continue
 		}
 		// The host end's counters: what it sends is what the container receives.
@@ -178,6 +208,9 @@ func (m *Manager) Stats(_ context.Context, endpoints []Endpoint) ([]Statistics, 
 
 // Names are the host devices that an endpoint has, for those who look for strays.
 func (e Endpoint) Names() []string {
+	if e.inside() {
+		return nil
+	}
 	names := []string{e.HostName()}
 	if e.Kind == KindOVSHybrid {
 		bridge, inner, outer := e.hybridNames()

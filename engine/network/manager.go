@@ -109,15 +109,18 @@ func (m *Manager) Plug(ctx context.Context, nsPath string, endpoints []Endpoint)
 }
 
 // Unplug removes the endpoints from the host, and bridges that Plug made for them once
-// they are empty. It needs no namespace: the inner end goes with the outer one. Nil
-// means that nothing of the endpoints is there.
-func (m *Manager) Unplug(ctx context.Context, endpoints []Endpoint) error {
+// they are empty. The inner end goes with the outer one; the namespace at nsPath, which may be gone, is
+// looked into for endpoints that have no outer one. Nil means that nothing of the endpoints is there.
+func (m *Manager) Unplug(ctx context.Context, nsPath string, endpoints []Endpoint) error {
 	host, err := netlink.NewHandle(syscall.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("netlink: %w: %w", err, errdefs.ErrUnavailable)
 	}
 	s := &session{m: m, host: host}
 	defer s.close()
+	if err := s.openGuest(nsPath, endpoints); err != nil {
+		return err
+	}
 	var errs []error
 	for _, e := range endpoints {
 		if !e.named() {

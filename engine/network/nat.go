@@ -31,12 +31,37 @@ type Gateway struct {
 	Subnets []netip.Prefix
 	// Internal lets nothing pass between the bridge and the outside.
 	Internal bool
-	// KeepSource lets packets leave under the containers' addresses.
+	// Mode4 and Mode6 say how the containers and the outside reach each other, by family.
+	Mode4, Mode6 GatewayMode
+	// KeepSource lets packets leave under the containers' addresses, also in the mode ModeNAT.
 	KeepSource bool
+	// Trusted are devices of the host from which all of the containers' ports are reached.
+	Trusted []string
 	// Apart keeps the containers from each other.
 	Apart bool
 	// MTU of the bridge, 0 for the kernel's.
 	MTU int
+}
+
+// GatewayMode is Docker's: com.docker.network.bridge.gateway_mode_ipv4 and _ipv6.
+type GatewayMode string
+
+const (
+	// ModeNAT: the outside sees the host's addresses, and reaches what Forwards lead to.
+	ModeNAT GatewayMode = "nat"
+	// ModeUnprotected is ModeNAT, and whoever has a route reaches the containers' addresses.
+	ModeUnprotected GatewayMode = "nat-unprotected"
+	// ModeRouted: the outside sees the containers' addresses, and reaches those of their ports that are published.
+	ModeRouted GatewayMode = "routed"
+	// ModeIsolated is for internal networks: the host has no address there, either.
+	ModeIsolated GatewayMode = "isolated"
+)
+
+func (g Gateway) mode(ipv6 bool) GatewayMode {
+	if ipv6 {
+		return g.Mode6
+	}
+	return g.Mode4
 }
 
 // Rules are all that an engine wants of the host's packet filter, in nftables tables of its own: one
@@ -55,6 +80,8 @@ type Forward struct {
 	HostIP   netip.Addr
 	HostPort uint16
 	To       netip.AddrPort
+	// Direct lets the outside reach To itself, in ModeRouted; then there is no port of the host.
+	Direct bool
 }
 
 // Compare orders forwards by the host's port.
@@ -220,12 +247,12 @@ func changeForwards(table string, list []Forward, change func(*nftables.Conn, *n
 	}
 	nft := &nftables.Conn{}
 	for _, family := range families {
-		maps := portMaps(&nftables.Table{Family: family, Name: table})
+		sets := portSets(&nftables.Table{Family: family, Name: table})
 		for i, elements := range elementsOf(list, family) {
 			if len(elements) == 0 {
 				continue
 			}
-			if err := change(nft, maps[i], elements); err != nil {
+			if err := change(nft, sets[i], elements); err != nil {
 				return fmt.Errorf("nftables: table %s: %w: %w", table, err, errdefs.ErrUnavailable)
 			}
 		}

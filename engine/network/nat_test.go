@@ -64,7 +64,7 @@ func TestForwards(t *testing.T) {
 	elements := func() (n int) {
 		nft := &nftables.Conn{}
 		for _, family := range families {
-			for _, set := range portMaps(&nftables.Table{Family: family, Name: r.Table}) {
+			for _, set := range portSets(&nftables.Table{Family: family, Name: r.Table}) {
 				list, err := nft.GetSetElements(set)
 				if err != nil {
 					t.Fatal(err)

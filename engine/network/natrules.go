@@ -19,6 +19,7 @@ import (
 //	table ip TABLE {
 //	  map ports { type inet_proto . inet_service : ipv4_addr . inet_service }
 //	  map addresses { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service }
+//	  set open { type ipv4_addr . inet_proto . inet_service }
 //	  chain ports {
 //	    dnat to ip daddr . meta l4proto . th dport map @addresses
 //	    fib daddr type local dnat to meta l4proto . th dport map @ports }
@@ -33,12 +34,19 @@ import (
 //	  chain forward { type filter hook forward priority filter;
 //	    oifname BRIDGE ct state established,related accept
 //	    oifname BRIDGE ct status dnat accept
+//	    iifname DEVICE oifname BRIDGE accept     for each of Trusted
+//	    oifname BRIDGE icmp accept                                        in ModeRouted
+//	    oifname BRIDGE ip daddr . meta l4proto . th dport @open accept    in ModeRouted
 //	    iifname BRIDGE oifname BRIDGE accept     drop, if Apart
 //	    iifname BRIDGE drop                      if Internal; then nothing of the above but the line before
-//	    oifname BRIDGE drop }
+//	    oifname BRIDGE drop }                    accept, in ModeUnprotected
 //	}
 //
-// with the lines that name BRIDGE once for each. A port is an element of a map, so that publishing
+// with the lines that name BRIDGE once for each. In ModeRouted nothing is masqueraded. For IPv6 the chain "ports" begins with
+// "ip6 daddr ::1 return": the kernel takes no answers for that address from a device, so that somebody must take its
+// connections on the host.
+//
+// A port is an element of a map, so that publishing
 // one is one request and a packet's way one lookup, however many there are.
 //
 // A container that reaches another one, or itself, by the host's port, and the host itself by
@@ -54,8 +62,8 @@ func (r Rules) add(nft *nftables.Conn, family nftables.TableFamily) error {
 		return nil
 	}
 	t := nft.AddTable(&nftables.Table{Family: family, Name: r.Table})
-	maps, elements := portMaps(t), elementsOf(r.Forwards, family)
-	for i, m := range maps {
+	sets, elements := portSets(t), elementsOf(r.Forwards, family)
+	for i, m := range sets {
 		if err := nft.AddSet(m, nil); err != nil {
 			return fmt.Errorf("nftables: table %s: %w: %w", r.Table, err, errdefs.ErrUnavailable)
 		}
@@ -79,14 +87,17 @@ func (r Rules) add(nft *nftables.Conn, family nftables.TableFamily) error {
 	}
 	drop, accept := []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}, []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}
 	jump, masquerade := []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: ports.Name}}, []expr.Any{&expr.Masq{}}
-	add(ports, portKey(ipv6, true), redirect(maps[1], ipv6))
-	add(ports, local(), portKey(ipv6, false), redirect(maps[0], ipv6))
+	if ipv6 {
+		add(ports, address(destinationOffset(ipv6), netip.PrefixFrom(netip.IPv6Loopback(), 128)), []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}})
+	}
+	add(ports, portKey(ipv6, true), redirect(sets[1], ipv6))
+	add(ports, local(), portKey(ipv6, false), redirect(sets[0], ipv6))
 	add(pre, jump)
 	add(output, jump)
 	for _, g := range r.Gateways {
 		to, from := device(expr.MetaKeyOIFNAME, expr.CmpOpEq, g.Bridge), device(expr.MetaKeyIIFNAME, expr.CmpOpEq, g.Bridge)
 		for _, subnet := range g.Subnets {
-			if subnet.Addr().Is6() != ipv6 || g.Internal {
+			if subnet.Addr().Is6() != ipv6 || g.Internal || g.mode(ipv6) == ModeRouted {
 				continue
 			}
 			if !g.KeepSource {
@@ -101,6 +112,13 @@ func (r Rules) add(nft *nftables.Conn, family nftables.TableFamily) error {
 		if !g.Internal {
 			add(forward, to, established(), accept)
 			add(forward, to, forwarded(), accept)
+			for _, name := range g.Trusted {
+				add(forward, device(expr.MetaKeyIIFNAME, expr.CmpOpEq, name), to, accept)
+			}
+			if g.mode(ipv6) == ModeRouted {
+				add(forward, to, icmp(ipv6), accept)
+				add(forward, to, portKey(ipv6, true), []expr.Any{&expr.Lookup{SourceRegister: register(0), SetName: sets[2].Name, SetID: sets[2].ID}}, accept)
+			}
 		}
 		if g.Apart {
 			add(forward, from, to, drop)
@@ -110,13 +128,18 @@ func (r Rules) add(nft *nftables.Conn, family nftables.TableFamily) error {
 		if g.Internal {
 			add(forward, from, drop)
 		}
-		add(forward, to, drop)
+		if g.mode(ipv6) == ModeUnprotected && !g.Internal {
+			add(forward, to, accept)
+		} else {
+			add(forward, to, drop)
+		}
 	}
 	return nil
 }
 
-// portMaps are the two maps of a table: of ports at any address, and at one.
-func portMaps(t *nftables.Table) [2]*nftables.Set {
+// portSets are the sets of a table: the maps of ports at any address, and at one, and the ports of containers that are
+// reached directly.
+func portSets(t *nftables.Table) [3]*nftables.Set {
 	addr := nftables.TypeIPAddr
 	if t.Family == nftables.TableFamilyIPv6 {
 		addr = nftables.TypeIP6Addr
@@ -125,11 +148,15 @@ func portMaps(t *nftables.Table) [2]*nftables.Set {
 	m := func(name string, key nftables.SetDatatype) *nftables.Set {
 		return &nftables.Set{Table: t, Name: name, IsMap: true, Concatenation: true, KeyType: key, DataType: nftables.MustConcatSetType(addr, port)}
 	}
-	return [2]*nftables.Set{m("ports", nftables.MustConcatSetType(proto, port)), m("addresses", nftables.MustConcatSetType(addr, proto, port))}
+	key := nftables.MustConcatSetType(addr, proto, port)
+	return [3]*nftables.Set{
+		m("ports", nftables.MustConcatSetType(proto, port)), m("addresses", key),
+		{Table: t, Name: "open", Concatenation: true, KeyType: key},
+	}
 }
 
-// elementsOf are the elements of portMaps. Each part of a key is padded to four bytes.
-func elementsOf(list []Forward, family nftables.TableFamily) (out [2][]nftables.SetElement) {
+// elementsOf are the elements of portSets. Each part of a key is padded to four bytes.
+func elementsOf(list []Forward, family nftables.TableFamily) (out [3][]nftables.SetElement) {
 	for _, f := range list {
 		if f.To.Addr().Is6() != (family == nftables.TableFamilyIPv6) {
 			continue
@@ -137,6 +164,12 @@ func elementsOf(list []Forward, family nftables.TableFamily) (out [2][]nftables.
 		proto := byte(syscall.IPPROTO_TCP)
 		if f.Proto == "udp" {
 			proto = syscall.IPPROTO_UDP
+		}
+		if f.Direct {
+			key := append(f.To.Addr().AsSlice(), proto, 0, 0, 0)
+			key = append(append(key, binaryutil.BigEndian.PutUint16(f.To.Port())...), 0, 0)
+			out[2] = append(out[2], nftables.SetElement{Key: key})
+			continue
 		}
 		which, key := 0, []byte{}
 		if f.HostIP.IsValid() && !f.HostIP.IsUnspecified() {
@@ -161,7 +194,7 @@ func words(ipv6 bool) uint32 {
 	return 1
 }
 
-// portKey loads a key of portMaps from a packet.
+// portKey loads a key of portSets from a packet.
 func portKey(ipv6, withAddress bool) (out []expr.Any) {
 	next := uint32(0)
 	if withAddress {
@@ -220,6 +253,15 @@ func address(offset uint32, p netip.Prefix) []expr.Any {
 		&expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: length, Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen()), Xor: make([]byte, length)},
 		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: p.Masked().Addr().AsSlice()},
 	}
+}
+
+// icmp matches ICMP, or that of IPv6.
+func icmp(ipv6 bool) []expr.Any {
+	proto := byte(syscall.IPPROTO_ICMP)
+	if ipv6 {
+		proto = syscall.IPPROTO_ICMPV6
+	}
+	return []expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{proto}}}
 }
 
 func established() []expr.Any {

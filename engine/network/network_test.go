@@ -87,7 +87,7 @@ func plug(t testing.TB, m *Manager, ns string, endpoints ...Endpoint) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := m.Unplug(context.Background(), endpoints); err != nil {
+		if err := m.Unplug(context.Background(), "", endpoints); err != nil {
 			t.Error(err)
 		}
 	})
@@ -151,7 +151,7 @@ func TestBridge(t *testing.T) {
 	if err != nil || len(drift) > 0 {
 		t.Errorf("Check: %v, %v", drift, err)
 	}
-	stats, err := m.Stats(t.Context(), []Endpoint{ea})
+	stats, err := m.Stats(t.Context(), "", []Endpoint{ea})
 	if err != nil || len(stats) != 1 || stats[0].RxBytes == 0 || stats[0].TxPackets == 0 || stats[0].HostDevice != "tap"+ea.ID[:11] {
 		t.Errorf("Stats: %+v, %v", stats, err)
 	}
@@ -335,7 +335,7 @@ func TestSeveral(t *testing.T) {
 	})
 
 	// The first goes; the next one that comes takes a free name, whatever it asks for.
-	if err := m.Unplug(t.Context(), []Endpoint{first}); err != nil {
+	if err := m.Unplug(t.Context(), "", []Endpoint{first}); err != nil {
 		t.Fatal(err)
 	}
 	fourth := endpoint(4, "brqtest3")
@@ -381,7 +381,7 @@ func TestParallel(t *testing.T) {
 				if drift, err := m.Check(t.Context(), ns, []Endpoint{e}); err != nil || len(drift) > 0 {
 					t.Errorf("Check: %v, %v", drift, err)
 				}
-				if err := m.Unplug(t.Context(), []Endpoint{e}); err != nil {
+				if err := m.Unplug(t.Context(), "", []Endpoint{e}); err != nil {
 					t.Error(err)
 				}
 			}
@@ -407,7 +407,7 @@ func TestForeign(t *testing.T) {
 		if err := m.Plug(t.Context(), ns, []Endpoint{e}); err != nil {
 			t.Fatal(err)
 		}
-		if err := m.Unplug(t.Context(), []Endpoint{e}); err != nil {
+		if err := m.Unplug(t.Context(), "", []Endpoint{e}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := netlink.LinkByName("brqtest6"); err != nil {
@@ -475,7 +475,7 @@ func TestForeign(t *testing.T) {
 		if err := m.Plug(t.Context(), ns, []Endpoint{e}); !errors.Is(err, errdefs.ErrConflict) {
 			t.Errorf("Plug: %v", err)
 		}
-		if err := m.Unplug(t.Context(), []Endpoint{e}); !errors.Is(err, errdefs.ErrConflict) {
+		if err := m.Unplug(t.Context(), "", []Endpoint{e}); !errors.Is(err, errdefs.ErrConflict) {
 			t.Errorf("Unplug: %v", err)
 		}
 		if _, err := netlink.LinkByName(e.HostName()); err != nil {
@@ -500,7 +500,7 @@ func TestForeign(t *testing.T) {
 	})
 	t.Run("never plugged", func(t *testing.T) {
 		for _, e := range []Endpoint{{}, {ID: "../x", Kind: KindTap}, {ID: "x", Kind: KindBridge, Bridge: "a/b"}, {ID: "x", Kind: "other"}} {
-			if err := m.Unplug(t.Context(), []Endpoint{e}); err != nil {
+			if err := m.Unplug(t.Context(), "", []Endpoint{e}); err != nil {
 				t.Errorf("%+v: %v", e, err)
 			}
 		}
@@ -509,7 +509,7 @@ func TestForeign(t *testing.T) {
 		for _, kind := range []Kind{KindBridge, KindTap} {
 			e := endpoint(1, "brqtest8")
 			e.Kind = kind
-			if err := m.Unplug(t.Context(), []Endpoint{e}); err != nil {
+			if err := m.Unplug(t.Context(), "", []Endpoint{e}); err != nil {
 				t.Error(err)
 			}
 		}
@@ -572,7 +572,7 @@ func BenchmarkPlug(b *testing.B) {
 		}
 		b.StopTimer()
 		start := time.Now()
-		if err := m.Unplug(b.Context(), []Endpoint{e}); err != nil {
+		if err := m.Unplug(b.Context(), "", []Endpoint{e}); err != nil {
 			b.Fatal(err)
 		}
 		unplug += time.Since(start)

@@ -146,7 +146,7 @@ func TestOVS(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() {
-				if err := m.Unplug(context.Background(), []Endpoint{eb}); err != nil {
+				if err := m.Unplug(context.Background(), "", []Endpoint{eb}); err != nil {
 					t.Error(err)
 				}
 				if got := v.vsctl(t, "list-ports", "br-int"); got != ea.ovsPort() {
@@ -218,7 +218,7 @@ func TestOVS(t *testing.T) {
 				if err := m.Plug(t.Context(), ns, []Endpoint{e}); err != nil {
 					t.Error(err)
 				}
-				if err := m.Unplug(t.Context(), []Endpoint{e}); err != nil {
+				if err := m.Unplug(t.Context(), "", []Endpoint{e}); err != nil {
 					t.Error(err)
 				}
 			})

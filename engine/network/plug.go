@@ -25,6 +25,9 @@ func (s *session) plug(ctx context.Context, i int, e Endpoint, metrics metrics) 
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
 	}
+	if e.inside() {
+		return s.plugInside(i, e, metrics)
+	}
 	host, guest, made, err := s.pair(i, e)
 	if made {
 		s.made = append(s.made, e)
@@ -150,22 +153,19 @@ func noIPv6(device string) error {
 	return kernel.SetSysctls(kernel.Sysctl{Path: "net/ipv6/conf/" + device + "/disable_ipv6", Value: "1", Optional: true})
 }
 
-// configureGuest gives the inner end its MAC, MTU and addresses.
+// configureGuest gives the inner end its MAC, MTU, parameters and addresses.
 func (s *session) configureGuest(e Endpoint, guest netlink.Link, made bool) error {
 	attrs := guest.Attrs()
 	if !made {
-		mac, err := net.ParseMAC(e.MAC)
-		if err != nil {
-			return fmt.Errorf("%w: %w", err, errdefs.ErrInvalid)
-		}
-		if !bytes.Equal(attrs.HardwareAddr, mac) {
-			if err := s.guest.LinkSetHardwareAddr(guest, mac); err != nil {
-				return fmt.Errorf("device %s: MAC %s: %w: %w", attrs.Name, mac, err, errdefs.ErrUnavailable)
-			}
+		if err := s.mac(e, guest); err != nil {
+			return err
 		}
 		if err := s.mtu(e, guest); err != nil {
 			return err
 		}
+	}
+	if err := s.sysctls(e, attrs.Name); err != nil {
+		return err
 	}
 	if e.OVS.DatapathType == "netdev" {
 		// The userspace datapath reads frames from the host end as they are, and a
@@ -177,6 +177,36 @@ func (s *session) configureGuest(e Endpoint, guest netlink.Link, made bool) erro
 	return s.addresses(e, guest, made)
 }
 
+// sysctls sets the parameters of e's device in the container.
+func (s *session) sysctls(e Endpoint, device string) error {
+	if len(e.Sysctls) == 0 {
+		return nil
+	}
+	list := make([]kernel.Sysctl, len(e.Sysctls))
+	for i, p := range e.Sysctls {
+		list[i] = kernel.Sysctl{Path: p.path(device), Value: p.Value}
+	}
+	return s.ns.Do(func() error { return kernel.SetSysctls(list...) })
+}
+
+// mac corrects the MAC address of an existing device. An ipvlan has its parent's.
+func (s *session) mac(e Endpoint, guest netlink.Link) error {
+	if e.Kind == KindIPvlan {
+		return nil
+	}
+	mac, err := net.ParseMAC(e.MAC)
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalid)
+	}
+	if bytes.Equal(guest.Attrs().HardwareAddr, mac) {
+		return nil
+	}
+	if err := s.guest.LinkSetHardwareAddr(guest, mac); err != nil {
+		return fmt.Errorf("device %s: MAC %s: %w: %w", guest.Attrs().Name, mac, err, errdefs.ErrUnavailable)
+	}
+	return nil
+}
+
 // mtu corrects the MTU of both ends of an existing pair.
 func (s *session) mtu(e Endpoint, guest netlink.Link) error {
 	if e.MTU == 0 {
@@ -186,6 +216,9 @@ func (s *session) mtu(e Endpoint, guest netlink.Link) error {
 		if err := s.guest.LinkSetMTU(guest, e.MTU); err != nil {
 			return fmt.Errorf("device %s: MTU %d: %w: %w", guest.Attrs().Name, e.MTU, err, errdefs.ErrUnavailable)
 		}
+	}
+	if e.inside() {
+		return nil
 	}
 	host, err := s.host.LinkByName(e.HostName())
 	if err == nil && host.Attrs().MTU != e.MTU {
@@ -216,6 +249,9 @@ func (s *session) up(host netlink.Link) error {
 
 // unplug removes e from the host.
 func (s *session) unplug(ctx context.Context, e Endpoint) error {
+	if e.inside() {
+		return s.unplugInside(e)
+	}
 	var errs []error
 	if port := e.ovsPort(); port != "" {
 		errs = append(errs, s.m.ovs.removePort(ctx, port))

@@ -63,8 +63,7 @@ type Resolver struct {
 	servers []*dns.Server
 	running sync.WaitGroup
 	slots   chan struct{}
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
+	cancel  context.CancelFunc // ends the context of all questions
 }
 
 // OpenResolver serves the names in the namespace that is pinned at nsPath. port is the one its sockets
@@ -76,7 +75,8 @@ func (m *Manager) OpenResolver(nsPath string, port uint16, names Names) (_ *Reso
 		return nil, err
 	}
 	r := &Resolver{names: names, ns: ns, log: m.log, slots: make(chan struct{}, maxForwards)}
-	r.ctx, r.cancel = context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
 	defer func() {
 		if err != nil {
 			err = errors.Join(fmt.Errorf("name service of %s: %w", nsPath, err), r.Close())
@@ -94,10 +94,10 @@ func (m *Manager) OpenResolver(nsPath string, port uint16, names Names) (_ *Reso
 		return err
 	})
 	if packets != nil {
-		r.serve(&dns.Server{PacketConn: packets})
+		r.serve(ctx, &dns.Server{PacketConn: packets})
 	}
 	if stream != nil {
-		r.serve(&dns.Server{Listener: stream})
+		r.serve(ctx, &dns.Server{Listener: stream})
 	}
 	if err != nil {
 		return r, fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
@@ -109,9 +109,9 @@ func (r *Resolver) at(port uint16) *net.UDPAddr {
 	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(ResolverAddress, port))
 }
 
-func (r *Resolver) serve(s *dns.Server) {
+func (r *Resolver) serve(ctx context.Context, s *dns.Server) {
 	started := make(chan struct{})
-	s.Handler = dns.HandlerFunc(r.answer)
+	s.Handler = dns.HandlerFunc(func(w dns.ResponseWriter, query *dns.Msg) { r.answer(ctx, w, query) })
 	s.NotifyStartedFunc = func() { close(started) }
 	r.servers = append(r.servers, s)
 	r.running.Go(func() {
@@ -169,7 +169,7 @@ func (r *Resolver) Close() error {
 }
 
 // answer serves one question.
-func (r *Resolver) answer(w dns.ResponseWriter, query *dns.Msg) {
+func (r *Resolver) answer(ctx context.Context, w dns.ResponseWriter, query *dns.Msg) {
 	// Not of this goroutine's making: what it panics with would end the agent.
 	defer func() {
 		if p := recover(); p != nil {
@@ -178,7 +178,7 @@ func (r *Resolver) answer(w dns.ResponseWriter, query *dns.Msg) {
 	}()
 	reply := r.local(query)
 	if reply == nil {
-		reply = r.forward(w, query)
+		reply = r.forward(ctx, w, query)
 	}
 	if _, udp := w.LocalAddr().(*net.UDPAddr); udp {
 		size := dns.MinMsgSize
@@ -187,7 +187,7 @@ func (r *Resolver) answer(w dns.ResponseWriter, query *dns.Msg) {
 		}
 		reply.Truncate(size)
 	}
-	if err := w.WriteMsg(reply); err != nil && r.ctx.Err() == nil {
+	if err := w.WriteMsg(reply); err != nil && ctx.Err() == nil {
 		r.log.Debug("a name service's answer was not sent", "error", err)
 	}
 }
@@ -266,7 +266,7 @@ func reverseAddress(name string) netip.Addr {
 }
 
 // forward asks the other servers one after the other.
-func (r *Resolver) forward(w dns.ResponseWriter, query *dns.Msg) *dns.Msg {
+func (r *Resolver) forward(ctx context.Context, w dns.ResponseWriter, query *dns.Msg) *dns.Msg {
 	failure := new(dns.Msg).SetRcode(query, dns.RcodeServerFailure)
 	select {
 	case r.slots <- struct{}{}:
@@ -279,7 +279,7 @@ func (r *Resolver) forward(w dns.ResponseWriter, query *dns.Msg) *dns.Msg {
 		proto = "tcp"
 	}
 	for _, server := range r.names.Upstream() {
-		reply, err := r.ask(proto, server, query)
+		reply, err := r.ask(ctx, proto, server, query)
 		if err != nil {
 			r.log.Debug("a name server does not answer", "server", server.Address, "error", err)
 			continue
@@ -293,9 +293,9 @@ func (r *Resolver) forward(w dns.ResponseWriter, query *dns.Msg) *dns.Msg {
 	return failure
 }
 
-func (r *Resolver) ask(proto string, server Upstream, query *dns.Msg) (*dns.Msg, error) {
+func (r *Resolver) ask(ctx context.Context, proto string, server Upstream, query *dns.Msg) (*dns.Msg, error) {
 	dial := func() (conn net.Conn, err error) {
-		return net.DialTimeout(proto, netip.AddrPortFrom(server.Address, 53).String(), upstreamTimeout)
+		return (&net.Dialer{Timeout: upstreamTimeout}).DialContext(ctx, proto, netip.AddrPortFrom(server.Address, 53).String())
 	}
 	var conn net.Conn
 	var err error
@@ -311,7 +311,7 @@ func (r *Resolver) ask(proto string, server Upstream, query *dns.Msg) (*dns.Msg,
 		return nil, err
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(r.ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	client := &dns.Client{Net: proto, Timeout: upstreamTimeout, UDPSize: dns.MaxMsgSize}
 	reply, _, err := client.ExchangeWithConn(query, &dns.Conn{Conn: conn, UDPSize: dns.MaxMsgSize})

@@ -161,7 +161,7 @@ func (l *live) boot(requests ...NetworkRequest) (namespace string, info NetworkI
 		endpoints = append(endpoints, e)
 	}
 	t.Cleanup(func() {
-		if err := l.net.Unplug(context.Background(), endpoints); err != nil {
+		if err := l.net.Unplug(context.Background(), "", endpoints); err != nil {
 			t.Error(err)
 		}
 		if err := l.net.RemoveNamespace(namespace); err != nil {
