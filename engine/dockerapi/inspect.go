@@ -90,8 +90,7 @@ func (s *server) containerInspect(r *request) error {
 	if err != nil {
 		return err
 	}
-	asked.HostConfig.Runtime = cmp.Or(asked.HostConfig.Runtime, engine.OwnRuntime) // made when there was no other
-	if asked.HostConfig.LogConfig.Type == "" {                                     // docker-py reads no log otherwise
+	if asked.HostConfig.LogConfig.Type == "" { // docker-py reads no log otherwise
 		asked.HostConfig.LogConfig.Type = "json-file"
 	}
 	files := c.ID

@@ -1,6 +1,7 @@
 package dockerapi
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
+	netdev "novaagent/engine/network"
 )
 
 // networkCreateRequest is what POST /networks/create takes.
@@ -50,13 +52,18 @@ func networkInfo(n engine.Network) network.Network {
 	out := network.Network{
 		Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: n.IPv4, EnableIPv6: n.IPv6,
 		Internal: n.Internal, Attachable: n.Attachable,
-		IPAM:    network.IPAM{Driver: "default", Options: map[string]string{}, Config: []network.IPAMConfig{}},
+		IPAM:       network.IPAM{Driver: cmp.Or(n.IPAM, "default"), Options: map[string]string{}, Config: []network.IPAMConfig{}},
+		ConfigOnly: n.ConfigOnly, ConfigFrom: network.ConfigReference{Network: n.ConfigFrom},
 		Options: map[string]string{}, Labels: map[string]string{},
 	}
 	maps.Copy(out.Options, n.Options)
 	maps.Copy(out.Labels, n.Labels)
+	maps.Copy(out.IPAM.Options, n.IPAMOptions)
 	for _, p := range n.Pools {
 		out.IPAM.Config = append(out.IPAM.Config, network.IPAMConfig{Subnet: p.Subnet, IPRange: p.Range, Gateway: p.Gateway, AuxAddress: p.Aux})
+	}
+	if n.IPAM == "null" && n.IPv4 {
+		out.IPAM.Config = append(out.IPAM.Config, network.IPAMConfig{Subnet: netip.PrefixFrom(netip.IPv4Unspecified(), 0)})
 	}
 	if n.ID == engine.BridgeNetworkID {
 		maps.Copy(out.Options, map[string]string{
@@ -175,16 +182,18 @@ func networkOfRequest(body *networkCreateRequest) (engine.Network, error) {
 		return n, fmt.Errorf("invalid scope %q: %w", body.Scope, errdefs.ErrInvalid)
 	case body.Ingress:
 		return n, fmt.Errorf("ingress networks are a swarm's, which this node is not part of: %w", errdefs.ErrInvalid)
-	case body.ConfigOnly:
-		return n, notYet("ConfigOnly")
-	case body.ConfigFrom != nil && body.ConfigFrom.Network != "":
-		return n, notYet("ConfigFrom")
-	case body.IPAM == nil:
+	}
+	n.ConfigOnly = body.ConfigOnly
+	if body.ConfigFrom != nil {
+		n.ConfigFrom = body.ConfigFrom.Network
+	}
+	if body.IPAM == nil {
 		return n, nil
-	case body.IPAM.Driver != "" && body.IPAM.Driver != "default":
-		return n, fmt.Errorf("could not find plugin %s in v1 plugin registry: plugin not found: IPAM.Driver can be default only: %w", body.IPAM.Driver, errdefs.ErrNotFound)
-	case len(body.IPAM.Options) > 0:
-		return n, notYet("IPAM.Options")
+	}
+	switch n.IPAM, n.IPAMOptions = body.IPAM.Driver, body.IPAM.Options; n.IPAM {
+	case "", "default", "null":
+	default:
+		return n, fmt.Errorf("could not find plugin %s in v1 plugin registry: plugin not found: IPAM.Driver can be default or null: %w", body.IPAM.Driver, errdefs.ErrNotFound)
 	}
 	for _, c := range body.IPAM.Config {
 		if !c.Subnet.IsValid() && !c.IPRange.IsValid() && !c.Gateway.IsValid() && len(c.AuxAddress) == 0 {
@@ -250,8 +259,11 @@ func (s *server) networkDisconnect(r *request) error {
 	return r.done(http.StatusOK)
 }
 
-// ifNameOption is the one option of endpoints that there is.
-const ifNameOption = "com.docker.network.endpoint.ifname"
+// The options of endpoints that there are.
+const (
+	ifNameOption  = "com.docker.network.endpoint.ifname"
+	sysctlsOption = "com.docker.network.endpoint.sysctls"
+)
 
 // joinOf translates what a client asks of an endpoint in a network. Operational fields, which clients send
 // back as inspect showed them, mean nothing.
@@ -265,20 +277,39 @@ func (s *server) joinOf(ref string, e *network.EndpointSettings) (engine.Join, e
 		j.MAC = e.MacAddress.String()
 	}
 	for _, option := range slices.Sorted(maps.Keys(e.DriverOpts)) {
-		if option != ifNameOption {
-			return j, fmt.Errorf("endpoint option %q of network %s is not available: use %s: %w", option, ref, ifNameOption, errdefs.ErrInvalid)
+		var err error
+		switch value := e.DriverOpts[option]; option {
+		case ifNameOption:
+			j.IfName = value
+		case sysctlsOption:
+			j.Sysctls, err = endpointSysctls(value)
+		default:
+			err = fmt.Errorf("endpoint option %q of network %s is not available: use %s or %s: %w", option, ref, ifNameOption, sysctlsOption, errdefs.ErrInvalid)
 		}
-		j.IfName = e.DriverOpts[option]
+		if err != nil {
+			return j, err
+		}
 	}
 	if c := e.IPAMConfig; c != nil {
-		j.IPv4, j.IPv6 = c.IPv4Address, c.IPv6Address
-		if len(c.LinkLocalIPs) > 0 {
-			return j, notYet("IPAMConfig.LinkLocalIPs of network " + ref)
-		}
+		j.IPv4, j.IPv6, j.LinkLocal = c.IPv4Address, c.IPv6Address, c.LinkLocalIPs
 	}
 	links, err := linksOf(e.Links)
 	j.Links = links
 	return j, err
+}
+
+// endpointSysctls reads "net.ipv4.conf.IFNAME.forwarding=1" and more, with commas between.
+func endpointSysctls(text string) (list []netdev.DeviceSysctl, err error) {
+	for one := range strings.SplitSeq(text, ",") {
+		key, value, assigned := strings.Cut(one, "=")
+		parts := strings.Split(key, ".")
+		if !assigned || len(parts) != 5 || parts[0] != "net" || !strings.EqualFold(parts[3], netdev.DeviceName) || slices.Contains(parts, "") || strings.Contains(key, "/") {
+			return nil, fmt.Errorf("%s: %q must be of the form net.X.Y.%s.Z=VALUE: %w", sysctlsOption, one, netdev.DeviceName, errdefs.ErrInvalid)
+		}
+		parts[3] = netdev.DeviceName // docker makes small letters of it
+		list = append(list, netdev.DeviceSysctl{Path: strings.Join(parts, "/"), Value: value})
+	}
+	return list, nil
 }
 
 // linksOf reads CONTAINER[:ALIAS].
@@ -372,11 +403,21 @@ var predefinedIDs = map[string]string{
 // joinSettings is what was asked of a membership and, while the container runs, what it got.
 func joinSettings(c *engine.Container, j engine.Join) *network.EndpointSettings {
 	s := &network.EndpointSettings{NetworkID: j.Network, Aliases: j.Aliases, GwPriority: j.Priority}
-	if j.IPv4.IsValid() || j.IPv6.IsValid() {
-		s.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: j.IPv4, IPv6Address: j.IPv6}
+	if j.IPv4.IsValid() || j.IPv6.IsValid() || len(j.LinkLocal) > 0 {
+		s.IPAMConfig = &network.EndpointIPAMConfig{IPv4Address: j.IPv4, IPv6Address: j.IPv6, LinkLocalIPs: j.LinkLocal}
+	}
+	if j.IfName != "" || len(j.Sysctls) > 0 {
+		s.DriverOpts = map[string]string{}
 	}
 	if j.IfName != "" {
-		s.DriverOpts = map[string]string{ifNameOption: j.IfName}
+		s.DriverOpts[ifNameOption] = j.IfName
+	}
+	if len(j.Sysctls) > 0 {
+		var list []string
+		for _, p := range j.Sysctls {
+			list = append(list, strings.ReplaceAll(p.Path, "/", ".")+"="+p.Value)
+		}
+		s.DriverOpts[sysctlsOption] = strings.Join(list, ",")
 	}
 	if j.Network != engine.BridgeNetworkID {
 		s.DNSNames = c.DNSNames(j)
@@ -393,7 +434,12 @@ func joinSettings(c *engine.Container, j engine.Join) *network.EndpointSettings 
 }
 
 func showEndpoint(s *network.EndpointSettings, mac string, addresses []netip.Prefix, gateway4, gateway6 netip.Addr) {
-	s.Gateway, s.IPv6Gateway = gateway4, gateway6
+	if !gateway4.IsUnspecified() { // else: everything is on the link
+		s.Gateway = gateway4
+	}
+	if !gateway6.IsUnspecified() {
+		s.IPv6Gateway = gateway6
+	}
 	_ = s.MacAddress.UnmarshalText([]byte(mac)) // it was validated
 	for _, a := range addresses {
 		switch {

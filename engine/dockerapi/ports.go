@@ -111,7 +111,11 @@ func (s *server) portMap(c *engine.Container, asked *createRequest) network.Port
 	for _, p := range c.Published {
 		port, ok := network.PortFrom(p.ContainerPort, network.IPProtocol(p.Proto))
 		if ok {
-			out[port] = append(out[port], network.PortBinding{HostIP: shownIP(p), HostPort: strconv.Itoa(int(p.HostPort))})
+			b := network.PortBinding{HostIP: shownIP(p)}
+			if p.HostPort != 0 { // the network's gateway mode is routed
+				b.HostPort = strconv.Itoa(int(p.HostPort))
+			}
+			out[port] = append(out[port], b)
 		}
 	}
 	return out

@@ -22,8 +22,6 @@ type hierarchies struct {
 	unified string
 	// v1 has each controller's mount point. Empty on a pure v2 host.
 	v1 map[string]string
-	// others are the mount points of further v1 hierarchies: an OCI runtime uses them as well.
-	others []string
 	// parent is the path, in every hierarchy, of what is ours.
 	parent string
 }
@@ -55,14 +53,10 @@ func findHierarchies(parent string) (*hierarchies, error) {
 		case "cgroup2":
 			h.unified = fields[4]
 		case "cgroup":
-			known := false
 			for option := range strings.SplitSeq(fs[2], ",") {
 				if slices.Contains(v1Controllers, option) {
-					h.v1[option], known = fields[4], true
+					h.v1[option] = fields[4]
 				}
-			}
-			if !known {
-				h.others = append(h.others, fields[4])
 			}
 		}
 	}
@@ -165,7 +159,7 @@ func enableControllers(dir string) error {
 
 // removeParent removes the parent, if nothing is left in it.
 func (h *hierarchies) removeParent() {
-	for _, m := range append(h.mounts(), h.others...) {
+	for _, m := range h.mounts() {
 		os.Remove(m + h.parent) // not empty: a container runs
 	}
 }
