@@ -98,6 +98,23 @@ func (c *cgroup) create(r *specs.LinuxResources) error {
 	return c.set(r)
 }
 
+// createBeside is create beside the caller's further work. What it returns waits for the result; c may be nil.
+func (c *cgroup) createBeside(r *specs.LinuxResources) (wait func() error) {
+	if c == nil {
+		return func() error { return nil }
+	}
+	done := make(chan struct{})
+	var err error
+	go func() {
+		defer close(done)
+		err = c.create(r)
+	}()
+	return func() error {
+		<-done
+		return err
+	}
+}
+
 // set applies limits.
 func (c *cgroup) set(r *specs.LinuxResources) error {
 	if r == nil {

@@ -67,10 +67,9 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 				return nil, err
 			}
 		}
-		if err := cg.create(spec.Linux.Resources); err != nil {
-			return nil, err
-		}
 	}
+	inCgroup := cg.createBeside(spec.Linux.Resources)
+	defer inCgroup() // before anything is removed
 	ns, err := openNamespaces(spec)
 	if err != nil {
 		return nil, err
@@ -98,6 +97,9 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 	}
 	if b.LateUnmount {
 		header.Flags |= wire.LateUnmount
+	}
+	if err := inCgroup(); err != nil {
+		return nil, err
 	}
 	if err := l.compileInit(cg); err != nil {
 		return nil, err
