@@ -30,7 +30,7 @@
 //	ROOT/containers/ID/        record.json: a copy of the record, to rebuild a lost database from
 //	                           upper/, work/: the writable layer, within disk/ when there is a quota
 //	                           hosts, hostname, resolv.conf: mounted over those of the image
-//	                           log/: console.log and its rotated predecessors; forwarded: how far they were sent
+//	                           log/: console.log and its rotated predecessors, which may be gzip; forwarded: how far they were sent
 //	                           quota.img: the file system that is mounted at disk/
 //	ROOT/networks/ID.json      copies of the records of networks
 //	ROOT/trash/ID/             files of removed containers, being deleted

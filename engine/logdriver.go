@@ -28,6 +28,9 @@ func LogDrivers() []string {
 // forwarded tells whether lines are sent elsewhere, too.
 func (l *LogConfig) forwarded() bool { return slices.Contains(logsink.Drivers(), l.Driver) }
 
+// Readable tells whether Logs can show the log.
+func (l *LogConfig) Readable() bool { return l.Driver != LogNone && !l.NoCache }
+
 // commonLogOptions are those of every driver that keeps anything.
 var commonLogOptions = []string{"labels", "labels-regex", "env", "env-regex", "tag", "mode", "max-buffer-size"}
 
@@ -35,9 +38,12 @@ func (l *LogConfig) validate() error {
 	if l.MaxBytes < 0 || l.MaxFiles < 0 {
 		return fmt.Errorf("log limits must not be negative")
 	}
+	if l.Compress && l.MaxFiles == 1 {
+		return fmt.Errorf("compression cannot be enabled when max file count is 1")
+	}
 	driver := firstOf(l.Driver, LogJSONFile)
 	if !slices.Contains(LogDrivers(), driver) {
-		return fmt.Errorf("logger: no log driver named '%s' is registered: use %s", printable(driver), strings.Join(LogDrivers(), ", "))
+		return fmt.Errorf("error looking up logging plugin %s: plugin %q not found: use %s", printable(driver), driver, strings.Join(LogDrivers(), ", "))
 	}
 	for _, name := range slices.Sorted(maps.Keys(l.Options)) {
 		if driver == LogNone || !slices.Contains(commonLogOptions, name) && !logsink.Known(driver, name) {

@@ -27,8 +27,8 @@ const (
 	forwardMost  = 30 * time.Second
 )
 
-// forwarder sends the log of one container.
-type forwarder struct {
+// logWorker sends or compresses the log of one container.
+type logWorker struct {
 	stop context.CancelFunc
 	done chan struct{}
 }
@@ -56,11 +56,14 @@ func (e *Engine) openSink(ctx context.Context, rec *Container) (logsink.Sink, er
 // forwardLog begins to send t's log, unless that is under way. It ends by itself when t's process has ended and all is
 // sent. The caller holds t's lock.
 func (e *Engine) forwardLog(t *tracked) {
-	rec := e.record(t)
-	if !rec.Spec.Log.forwarded() {
-		return
+	if e.record(t).Spec.Log.forwarded() {
+		e.logWorker(&t.forward, t, func(ctx context.Context) { e.forwardAll(ctx, t) })
 	}
-	if f := t.forward; f != nil {
+}
+
+// logWorker runs one in slot, unless there is one. The caller holds t's lock.
+func (e *Engine) logWorker(slot **logWorker, t *tracked, run func(context.Context)) {
+	if f := *slot; f != nil {
 		select {
 		case <-f.done:
 		default:
@@ -68,20 +71,25 @@ func (e *Engine) forwardLog(t *tracked) {
 		}
 	}
 	ctx, cancel := context.WithCancel(e.ctx)
-	f := &forwarder{stop: cancel, done: make(chan struct{})}
-	t.forward = f
+	f := &logWorker{stop: cancel, done: make(chan struct{})}
+	*slot = f
 	started := e.spawn("log", t.id, func(context.Context) {
 		defer close(f.done)
 		defer cancel()
-		e.forwardAll(ctx, t)
+		run(ctx)
 	})
 	if !started {
 		close(f.done)
 	}
 }
 
-// endForward waits for the last lines, for at most grace.
-func (e *Engine) endForward(t *tracked, grace time.Duration) {
+// endLog ends what is done with t's log; the last lines are waited for, for at most grace.
+func (e *Engine) endLog(t *tracked, grace time.Duration) {
+	if c := t.compress; c != nil {
+		c.stop()
+		<-c.done
+		t.compress = nil
+	}
 	if t.forward == nil {
 		return
 	}
@@ -162,7 +170,7 @@ func (e *Engine) forwardOnce(ctx context.Context, t *tracked) (sent bool, err er
 
 // position is a place in one of a log's files.
 type position struct {
-	inode  uint64
+	id     uint64 // logFile.id
 	offset int64
 }
 
@@ -171,18 +179,18 @@ func readPosition(dir string) (p position) {
 	if err != nil {
 		return p
 	}
-	if _, err := fmt.Sscanf(string(text), "%d %d\n", &p.inode, &p.offset); err != nil {
+	if _, err := fmt.Sscanf(string(text), "%d %d\n", &p.id, &p.offset); err != nil {
 		return position{}
 	}
 	return p
 }
 
 func writePosition(dir string, p position) error {
-	if p.inode == 0 {
+	if p.id == 0 {
 		return nil
 	}
 	path := filepath.Join(dir, positionFile)
-	if err := os.WriteFile(path+".new", fmt.Appendf(nil, "%d %d\n", p.inode, p.offset), 0o600); err != nil {
+	if err := os.WriteFile(path+".new", fmt.Appendf(nil, "%d %d\n", p.id, p.offset), 0o600); err != nil {
 		return fmt.Errorf("log: %w", err)
 	}
 	if err := os.Rename(path+".new", path); err != nil {
@@ -191,24 +199,24 @@ func writePosition(dir string, p position) error {
 	return nil
 }
 
-// position is behind the last entry that was passed on.
+// position is behind the last entry that was passed on; none at the beginning of a file, whose id may not be final yet.
 func (r *logReader) position() position {
-	if r.file == nil {
+	if r.file == nil || r.passed == 0 {
 		return position{}
 	}
-	info, err := r.file.Stat()
+	id, err := r.file.id()
 	if err != nil {
 		return position{}
 	}
-	return position{inodeOf(info), r.passed}
+	return position{id, r.passed}
 }
 
 // resume opens the file that p is in at its place; if it is not there any more, the oldest one at its beginning.
 func (r *logReader) resume(p position) error {
 	files := r.files()
 	offset := int64(0)
-	for i, path := range files {
-		if info, err := os.Stat(path); err == nil && inodeOf(info) == p.inode {
+	for i, f := range files {
+		if f.id == p.id {
 			files, offset = files[i:], p.offset
 			break
 		}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -40,13 +38,13 @@ type LogLine struct {
 }
 
 // Logs calls f with each wanted line, until there is none, ctx ends (which is no error when
-// following) or f fails. ErrUnsupported: the container's log driver keeps none.
+// following) or f fails. ErrUnsupported: LogConfig.Readable.
 func (e *Engine) Logs(ctx context.Context, ref string, o LogsOptions, f func(LogLine) error) error {
 	t, err := e.find(ref)
 	if err != nil {
 		return err
 	}
-	if rec := e.record(t); rec.Spec.Log.Driver == LogNone {
+	if rec := e.record(t); !rec.Spec.Log.Readable() {
 		return fmt.Errorf("configured logging driver does not support reading: %w", errdefs.ErrUnsupported)
 	}
 	r := &logReader{path: e.logPath(t.id), options: o, emit: f}
@@ -94,8 +92,8 @@ type logReader struct {
 	options LogsOptions
 	emit    func(LogLine) error
 	watch   *kernel.DirWatch
-	older   []string // rotated files that are to be read first, the oldest first
-	file    *os.File
+	older   []logFile // rotated files that are to be read first, the oldest first
+	file    *openLog
 	buf     *bufio.Reader
 	partial []byte // the beginning of an entry that is being written
 	text    []byte // of the last entry
@@ -128,42 +126,6 @@ func (r *logReader) start() error {
 	return r.open(files[0], offset)
 }
 
-// files are the log's files, the oldest first.
-func (r *logReader) files() []string {
-	var files []string
-	if _, err := os.Stat(r.path); err == nil {
-		files = append(files, r.path)
-	}
-	for i := 1; ; i++ {
-		older := r.path + "." + strconv.Itoa(i)
-		if _, err := os.Stat(older); err != nil {
-			break
-		}
-		files = append([]string{older}, files...)
-	}
-	return files
-}
-
-func (r *logReader) open(path string, offset int64) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if r.file != nil {
-		r.file.Close()
-	}
-	r.file, r.partial, r.passed = f, nil, offset
-	if r.buf == nil {
-		r.buf = bufio.NewReaderSize(f, 64<<10)
-	} else {
-		r.buf.Reset(f)
-	}
-	return nil
-}
-
 // readAll passes on all there is. done means that no later line is wanted.
 func (r *logReader) readAll(ctx context.Context) (done bool, err error) {
 	for {
@@ -182,9 +144,9 @@ func (r *logReader) readAll(ctx context.Context) (done bool, err error) {
 // next opens the file that follows the one that was read to its end, if there is one.
 func (r *logReader) next() (bool, error) {
 	for len(r.older) > 0 {
-		path := r.older[0]
+		file := r.older[0]
 		r.older = r.older[1:]
-		if err := r.open(path, 0); !errors.Is(err, fs.ErrNotExist) {
+		if err := r.open(file, 0); !errors.Is(err, fs.ErrNotExist) {
 			return true, err
 		}
 	}
@@ -196,20 +158,28 @@ func (r *logReader) next() (bool, error) {
 		return false, err
 	}
 	if r.file == nil {
-		return true, r.open(r.path, 0)
+		f, err := openLogFile(r.path)
+		if err != nil {
+			return false, err
+		}
+		return true, r.use(f, 0)
 	}
 	mine, err := r.file.Stat()
 	if err != nil || os.SameFile(mine, latest) {
 		return false, err
 	}
 	// It was rotated. What was written to ours until then has to be read first.
-	if more, err := r.hasMore(mine.Size()); more || err != nil {
+	if more, err := r.hasMore(); more || err != nil {
 		return more, err
 	}
 	// More than one rotation may have happened: go on after ours, if it is still there.
+	id, err := r.file.id()
+	if err != nil {
+		return false, err
+	}
 	files := r.files()
-	for i, path := range files {
-		if info, err := os.Stat(path); err == nil && os.SameFile(info, mine) {
+	for i, f := range files {
+		if f.id == id {
 			files = files[i+1:]
 			break
 		}
@@ -221,9 +191,16 @@ func (r *logReader) next() (bool, error) {
 	return true, r.open(files[0], 0)
 }
 
-func (r *logReader) hasMore(size int64) (bool, error) {
+func (r *logReader) hasMore() (bool, error) {
+	if r.file.text != nil {
+		return false, nil // nothing is added to it
+	}
+	info, err := r.file.Stat()
+	if err != nil {
+		return false, err
+	}
 	at, err := r.file.Seek(0, io.SeekCurrent)
-	return at-int64(r.buf.Buffered()) < size, err
+	return at-int64(r.buf.Buffered()) < info.Size(), err
 }
 
 // readFile passes on the whole entries up to the end of the file.
@@ -306,61 +283,6 @@ func (r *logReader) wait(ctx, engine context.Context, changed <-chan struct{}) b
 		return false
 	}
 	return true
-}
-
-// tailStart finds where the last n lines of files, which are in the order of their age, begin.
-func tailStart(files []string, n int) ([]string, int64, error) {
-	for i := len(files) - 1; i >= 0; i-- {
-		offset, found, err := tailOffset(files[i], n)
-		if err != nil {
-			return nil, 0, err
-		}
-		if n -= found; n <= 0 || i == 0 {
-			return files[i:], offset, nil
-		}
-	}
-	return files, 0, nil
-}
-
-// tailOffset returns where the last n lines of a file begin, and how many there are.
-func tailOffset(path string, n int) (offset int64, found int, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer f.Close()
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return 0, 0, err
-	}
-	if n == 0 {
-		return size, 0, nil
-	}
-	buf := make([]byte, 64<<10)
-	for end := size; end > 0; {
-		start := max(0, end-int64(len(buf)))
-		part := buf[:end-start]
-		if _, err := f.ReadAt(part, start); err != nil && !errors.Is(err, io.EOF) {
-			return 0, 0, err
-		}
-		for i := len(part); i > 0; {
-			i = bytes.LastIndexByte(part[:i], '\n')
-			if i < 0 {
-				break
-			}
-			if start+int64(i) == size-1 {
-				continue // the end of the last line, not of one before it
-			}
-			if found++; found == n {
-				return start + int64(i) + 1, n, nil
-			}
-		}
-		end = start
-	}
-	if size > 0 {
-		found++
-	}
-	return 0, found, nil
 }
 
 // LogTail returns the last lines of a container's log, all if lines is negative,

@@ -123,6 +123,7 @@ func (e *Engine) settle(ctx context.Context, t *tracked) error {
 		return err
 	}
 	e.forwardLog(t)
+	e.compressLog(t)
 	if !e.record(t).State.Live() {
 		if err := e.unmountPlugins(ctx, t); err != nil { // of a start that a crash cut short
 			e.log.Error("taking back the volumes of a container that does not run", "container_id", t.id, "error", err)

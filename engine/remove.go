@@ -85,7 +85,7 @@ func (e *Engine) endNow(ctx context.Context, t *tracked) error {
 func (e *Engine) purge(ctx context.Context, t *tracked) error {
 	e.dropWaiting(t)
 	e.endAccesses(t, 0)
-	e.endForward(t, forwardGrace)
+	e.endLog(t, forwardGrace)
 	t.prepared = false
 	if err := e.purgeProcess(ctx, t); err != nil {
 		return err

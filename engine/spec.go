@@ -342,6 +342,10 @@ type LogConfig struct {
 	// MaxFiles bounds how many are kept (DefaultLogFiles if zero).
 	MaxBytes int64 `json:",omitempty"`
 	MaxFiles int   `json:",omitempty"`
+	// Compress compresses rotated files; MaxFiles must not be 1.
+	Compress bool `json:",omitempty"`
+	// NoCache refuses to show the log of a driver that sends it elsewhere.
+	NoCache bool `json:",omitempty"`
 	// Options are the driver's other ones, with Docker's names.
 	Options map[string]string `json:",omitempty"`
 }

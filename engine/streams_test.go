@@ -2,16 +2,20 @@ package engine_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
+	"novaagent/engine/kernel"
 )
 
 func TestExec(t *testing.T) {
@@ -258,13 +262,19 @@ func TestLogs(t *testing.T) {
 	}
 }
 
-// TestFollowThroughRotation follows a log that is rotated all the time: no line is missed or doubled,
+// TestFollowThroughRotation follows a log that is rotated all the time, and compressed: no line is missed or doubled,
 // as long as the reader keeps up.
 func TestFollowThroughRotation(t *testing.T) {
+	for _, compress := range []bool{false, true} {
+		t.Run(fmt.Sprintf("compress=%t", compress), func(t *testing.T) { followThroughRotation(t, compress) })
+	}
+}
+
+func followThroughRotation(t *testing.T, compress bool) {
 	e := newEngine(t)
 	ctx := testContext(t)
 	s := spec(t, "i=0; while [ $i -lt 500 ]; do i=$((i+1)); echo line $i xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx; [ $((i%20)) = 0 ] && sleep 0.01; done")
-	s.Log = engine.LogConfig{MaxBytes: 8 << 10, MaxFiles: 4}
+	s.Log = engine.LogConfig{MaxBytes: 8 << 10, MaxFiles: 4, Compress: compress}
 	c, err := e.Create(ctx, s)
 	if err != nil {
 		t.Fatal(err)
@@ -282,6 +292,9 @@ func TestFollowThroughRotation(t *testing.T) {
 	})
 	if err != nil || n != 500 {
 		t.Errorf("%d lines, %v", n, err)
+	}
+	if compress {
+		awaitCompressed(t, e.LogPath(c.ID), 3)
 	}
 	// What is kept is the end, in order, across the files.
 	tail, err := e.LogTail(ctx, c.ID, 100)
@@ -342,5 +355,32 @@ func TestUpdate(t *testing.T) {
 	changes.Resources.DiskBytes, changes.Resources.MemoryBytes = 0, 1
 	if err := e.Update(ctx, c.ID, changes); !errors.Is(err, errdefs.ErrInvalid) {
 		t.Errorf("a tiny limit: %v", err)
+	}
+}
+
+// awaitCompressed waits until the log's n rotated files are gzip, and nothing else is beside them.
+func awaitCompressed(t *testing.T, path string, n int) {
+	t.Helper()
+	watch, err := kernel.WatchDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watch.Close()
+	ctx := testContext(t)
+	for {
+		packed := 0
+		for i := 1; i <= n; i++ {
+			if data, err := os.ReadFile(fmt.Sprintf("%s.%d", path, i)); err == nil && bytes.HasPrefix(data, []byte{0x1f, 0x8b}) {
+				packed++
+			}
+		}
+		if packed == n {
+			return
+		}
+		select {
+		case <-watch.Changed():
+		case <-ctx.Done():
+			t.Fatalf("%d of %d files are compressed", packed, n)
+		}
 	}
 }

@@ -28,7 +28,8 @@ type tracked struct {
 	traces    bool
 	published []Port     // of the start that is under way
 	monitor   *monitor   // probes its health
-	forward   *forwarder // sends its log
+	forward   *logWorker // sends its log
+	compress  *logWorker // compresses what was rotated of it
 	names     *network.Resolver
 	// attempt counts restarts by policy, for the backoff.
 	attempt int

@@ -50,7 +50,7 @@ func (s *server) containerLogs(r *request) error {
 	if err != nil {
 		return err
 	}
-	if c.Spec.Log.Driver == engine.LogNone {
+	if !c.Spec.Log.Readable() {
 		return fmt.Errorf("configured logging driver does not support reading: %w", errdefs.ErrUnsupported)
 	}
 	timestamps, details := r.boolean("timestamps", false), r.boolean("details", false)
@@ -116,13 +116,13 @@ const (
 // logOf translates the log's driver and options.
 func logOf(l container.LogConfig) (engine.LogConfig, error) {
 	out := engine.LogConfig{Driver: l.Type, Options: map[string]string{}}
+	forwarded := l.Type == "syslog" || l.Type == "journald"
 	if l.Type == engine.LogLocal {
 		out.MaxBytes, out.MaxFiles = localBytes, localFiles
 	}
-	for name, value := range l.Config {
-		bad := func(err error) (engine.LogConfig, error) {
-			return out, fmt.Errorf("HostConfig.LogConfig: %s=%s: %v: %w", name, value, err, errdefs.ErrInvalid)
-		}
+	out.Compress = l.Type == engine.LogLocal || forwarded // whose cache is Docker's driver local
+	for _, name := range slices.Sorted(maps.Keys(l.Config)) {
+		value := l.Config[name]
 		var err error
 		switch name {
 		case "max-size", "cache-max-size":
@@ -131,32 +131,29 @@ func logOf(l container.LogConfig) (engine.LogConfig, error) {
 				break
 			}
 			if out.MaxBytes, err = units.RAMInBytes(value); err == nil && out.MaxBytes <= 0 {
-				err = errors.New("must be positive")
+				err = errors.New("max-size must be a positive number")
 			}
 		case "max-file", "cache-max-file":
 			if out.MaxFiles, err = strconv.Atoi(value); err == nil && out.MaxFiles < 1 {
 				err = errors.New("max-file cannot be less than 1")
 			}
 		case "compress", "cache-compress":
-			var on bool
-			if on, err = strconv.ParseBool(value); err == nil && on {
-				return out, fmt.Errorf("HostConfig.LogConfig: %s=true: compressed logs are not available: %w", name, errdefs.ErrUnsupported)
-			}
+			out.Compress, err = strconv.ParseBool(value)
 		case "cache-disabled":
-			var on bool
-			if on, err = strconv.ParseBool(value); err == nil && on {
-				return out, fmt.Errorf("HostConfig.LogConfig: %s=true: logs are always sent from the cache: %w", name, errdefs.ErrUnsupported)
-			}
+			out.NoCache, err = strconv.ParseBool(value)
 		default:
 			out.Options[name] = value
 			continue
 		}
 		if err != nil {
-			return bad(err)
+			return out, fmt.Errorf("HostConfig.LogConfig: %s=%s: %v: %w", name, value, err, errdefs.ErrInvalid)
 		}
-		if ofCache, forwarded := strings.HasPrefix(name, "cache-"), l.Type == "syslog" || l.Type == "journald"; l.Type == engine.LogNone || ofCache != forwarded {
+		if l.Type == engine.LogNone || strings.HasPrefix(name, "cache-") != forwarded {
 			return out, fmt.Errorf("unknown log opt '%s' for %s log driver: %w", name, cmp.Or(l.Type, engine.LogJSONFile), errdefs.ErrInvalid)
 		}
+	}
+	if out.Compress && cmp.Or(l.Type, engine.LogJSONFile) == engine.LogJSONFile && (out.MaxFiles < 2 || l.Config["max-size"] == "" || l.Config["max-size"] == "-1") {
+		return out, fmt.Errorf("compress cannot be true when max-file is less than 2 or max-size is not set: %w", errdefs.ErrInvalid) // Docker's words
 	}
 	if len(out.Options) == 0 {
 		out.Options = nil
