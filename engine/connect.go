@@ -109,8 +109,6 @@ func (e *Engine) connectable(rec *Container, j *Join) (Network, error) {
 		return n, fmt.Errorf("container %s is marked for removal and cannot be connected or disconnected to the network: %w", rec.ID, errdefs.ErrConflict)
 	case rec.Spec.Owner != OwnerDocker:
 		return n, fmt.Errorf("container %s has the network of its owner, %s: %w", rec.Spec.Name, rec.Spec.Owner, errdefs.ErrConflict)
-	case rec.Spec.NetworkMode == NetworkHost:
-		return n, fmt.Errorf("container cannot be disconnected from host network or connected to host network: %w", errdefs.ErrConflict)
 	case rec.Spec.NetworkMode == NetworkNone:
 		return n, fmt.Errorf("container cannot be connected to multiple networks with one of the networks in private (none) mode: %w", errdefs.ErrConflict)
 	case rec.Spec.NetworkMode != NetworkBridge:

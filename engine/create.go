@@ -123,13 +123,18 @@ func NewID() string {
 	return hex.EncodeToString(b[:])
 }
 
+// nameTaken says in Docker's words who has a name.
+func nameTaken(name, id string) error {
+	return fmt.Errorf("Conflict. The container name %q is already in use by container %q. You have to remove (or rename) that container to be able to reuse that name.: %w", //nolint:staticcheck // Docker's words
+		"/"+name, id, errdefs.ErrConflict)
+}
+
 // reserve takes rec's name and ID.
 func (e *Engine) reserve(rec *Container) (*tracked, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if id, taken := e.names[rec.Spec.Name]; taken {
-		return nil, fmt.Errorf("the container name %q is already in use by container %q: %w",
-			"/"+rec.Spec.Name, id, errdefs.ErrConflict)
+		return nil, nameTaken(rec.Spec.Name, id)
 	}
 	if e.containers[rec.ID] != nil {
 		return nil, fmt.Errorf("the container ID %s is already in use: %w", rec.ID, errdefs.ErrConflict)

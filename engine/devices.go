@@ -222,7 +222,7 @@ func (r *Resources) validateDevices() error {
 		}
 	}
 	if r.MemorySwappiness != nil && *r.MemorySwappiness > 100 {
-		errs = append(errs, fmt.Errorf("invalid value: %d, valid memory swappiness range is 0-100", *r.MemorySwappiness))
+		errs = append(errs, fmt.Errorf("Invalid value: %d, valid memory swappiness range is 0-100", *r.MemorySwappiness))
 	}
 	if r.CPURealtimePeriod < 0 || r.CPURealtimeRuntime < 0 {
 		errs = append(errs, errors.New("real-time period and runtime must not be negative"))

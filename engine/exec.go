@@ -63,7 +63,7 @@ const (
 // ExecCreate notes a process to be run in a container by ExecStart. ErrConflict: the container does not run.
 func (e *Engine) ExecCreate(ctx context.Context, ref string, spec ExecSpec) (id string, err error) {
 	if len(spec.Args) == 0 || spec.Args[0] == "" {
-		return "", fmt.Errorf("no exec command specified: %w", errdefs.ErrInvalid)
+		return "", fmt.Errorf("No exec command specified: %w", errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
 	}
 	for _, text := range append(append([]string{spec.WorkDir, spec.User}, spec.Args...), spec.Env...) {
 		if strings.ContainsRune(text, 0) || len(text) > maxTextBytes {
@@ -103,7 +103,7 @@ func (e *Engine) ExecCreate(ctx context.Context, ref string, spec ExecSpec) (id 
 func (e *Engine) execPossible(t *tracked) error {
 	rec := e.record(t)
 	if rec.State == Paused {
-		return fmt.Errorf("container %s is paused, unpause the container before exec: %w", rec.Spec.Name, errdefs.ErrConflict)
+		return fmt.Errorf("Container %s is paused, unpause the container before exec: %w", rec.Spec.Name, errdefs.ErrConflict) //nolint:staticcheck // Docker's words
 	}
 	if rec.State != Running {
 		return fmt.Errorf("container %s is not running: %w", t.id, errdefs.ErrConflict)

@@ -147,8 +147,10 @@ func (e *Engine) networkOf(j *Join) (Network, error) {
 	switch {
 	case n.ConfigOnly:
 		return n, fmt.Errorf("cannot create endpoint on configuration-only network %s: %w", n.Name, errdefs.ErrForbidden)
-	case n.Driver == driverHost, n.Driver == driverNull:
-		return n, fmt.Errorf("container cannot be connected to the network %s besides others: %w", n.Name, errdefs.ErrInvalid)
+	case n.Driver == driverHost:
+		return n, fmt.Errorf("container cannot be disconnected from host network or connected to host network: %w", errdefs.ErrInvalid)
+	case n.Driver == driverNull:
+		return n, fmt.Errorf("container cannot be connected to multiple networks with one of the networks in private (none) mode: %w", errdefs.ErrInvalid)
 	}
 	if j.Network != n.ID {
 		j.EndpointID = ""

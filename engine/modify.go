@@ -12,8 +12,8 @@ import (
 
 // Rename gives a container another name. ErrConflict: it is taken.
 func (e *Engine) Rename(ctx context.Context, ref, name string) error {
-	if err := checkName(name); err != nil {
-		return err
+	if name == "" {
+		return fmt.Errorf("Neither old nor new names may be empty: %w", errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
 	}
 	t, unlock, err := e.hold(ctx, ref)
 	if err != nil {
@@ -21,6 +21,12 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	}
 	defer unlock()
 	old := e.record(t).Spec.Name
+	if name == old {
+		return fmt.Errorf("Renaming a container with the same name as its current name: %w", errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
+	}
+	if err := checkName(name); err != nil {
+		return fmt.Errorf("Error when allocating new name: %w", err) //nolint:staticcheck // Docker's words
+	}
 	e.mu.Lock()
 	id, taken := e.names[name]
 	if !taken {
@@ -28,7 +34,7 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	}
 	e.mu.Unlock()
 	if taken {
-		return fmt.Errorf("the container name %q is already in use by container %q: %w", "/"+name, id, errdefs.ErrConflict)
+		return fmt.Errorf("Error when allocating new name: %w", nameTaken(name, id)) //nolint:staticcheck // Docker's words
 	}
 	err = e.amend(t, synced, func(c *Container) { c.Spec.Name = name })
 	gone := old

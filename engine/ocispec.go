@@ -263,36 +263,37 @@ func (e *Engine) secure(s *specs.Spec, rec *Container) error {
 // systemCaps are what the "system" profile adds, inside the user namespace.
 var systemCaps = []string{"CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_PTRACE"}
 
+// capabilityNames are those of list in the kernel's spelling; everything is true if ALL is among them.
+func capabilityNames(list []string) (names []string, everything bool, err error) {
+	all := runtime.Capabilities()
+	for _, c := range list {
+		name := strings.ToUpper(c)
+		if name == "ALL" {
+			everything = true
+			continue
+		}
+		if !strings.HasPrefix(name, "CAP_") {
+			name = "CAP_" + name
+		}
+		if !slices.Contains(all, name) {
+			return nil, false, fmt.Errorf("unknown capability: %q: %w", name, errdefs.ErrInvalid)
+		}
+		names = append(names, name)
+	}
+	return names, everything, nil
+}
+
 // capabilities applies sec to the default set, in Docker's order: drop, then add, ALL first.
 func capabilities(base []string, sec *Security) ([]string, error) {
 	all := runtime.Capabilities()
 	if sec.Privileged {
 		return all, nil
 	}
-	normal := func(list []string) ([]string, bool, error) {
-		var out []string
-		everything := false
-		for _, c := range list {
-			name := strings.ToUpper(c)
-			if name == "ALL" {
-				everything = true
-				continue
-			}
-			if !strings.HasPrefix(name, "CAP_") {
-				name = "CAP_" + name
-			}
-			if !slices.Contains(all, name) {
-				return nil, false, fmt.Errorf("invalid capability %q: unknown capability: %w", c, errdefs.ErrInvalid)
-			}
-			out = append(out, name)
-		}
-		return out, everything, nil
-	}
-	add, addAll, err := normal(sec.CapAdd)
+	add, addAll, err := capabilityNames(sec.CapAdd)
 	if err != nil {
 		return nil, err
 	}
-	drop, dropAll, err := normal(sec.CapDrop)
+	drop, dropAll, err := capabilityNames(sec.CapDrop)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"novaagent/engine/network"
+	"novaagent/engine/runtime"
 	"novaagent/engine/store"
 )
 
@@ -46,6 +47,18 @@ func (e *Engine) LogPath(id string) string { return e.logPath(id) }
 // FilePath is the host's file that is mounted over /etc/name of the container with
 // that ID; name is hosts, hostname or resolv.conf.
 func (e *Engine) FilePath(id, name string) string { return filepath.Join(e.containerDir(id), name) }
+
+// DefaultShmBytes is the size of /dev/shm where nothing else is asked for.
+const DefaultShmBytes = 64 << 20
+
+// DefaultPaths are those that are masked and read-only in a container that asks for nothing else.
+func DefaultPaths() (masked, readonly []string) {
+	s := runtime.DefaultSpec()
+	return s.Linux.MaskedPaths, s.Linux.ReadonlyPaths
+}
+
+// NetworkNamespacePath is the file that keeps the network namespace of the container with that ID.
+func (e *Engine) NetworkNamespacePath(id string) string { return filepath.Join(e.nsDir(id), "net") }
 
 // WrittenBytes is the disk space the container's own layer takes. It walks the layer.
 func (e *Engine) WrittenBytes(ctx context.Context, ref string) (int64, error) {

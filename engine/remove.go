@@ -34,6 +34,8 @@ func (e *Engine) Remove(ctx context.Context, ref string, o RemoveOptions) error 
 	switch {
 	case rec.State == Restarting && o.Force:
 		e.observe(t, Stopped, lazy, func(c *Container) { c.StoppedByUser = true })
+	case rec.State == Paused && !o.Force:
+		return fmt.Errorf("cannot remove container %q: container is paused and must be unpaused first: %w", "/"+rec.Spec.Name, errdefs.ErrConflict)
 	case rec.State == Restarting, rec.State.Live() && !o.Force:
 		return fmt.Errorf("cannot remove container %q: container is %s: stop the container before removing or force remove: %w",
 			"/"+rec.Spec.Name, rec.State, errdefs.ErrConflict)

@@ -54,7 +54,7 @@ func (e *Engine) Run(ctx context.Context, spec Spec) (Container, error) {
 func (e *Engine) start(ctx context.Context, t *tracked, change func(*Container)) error {
 	rec := e.record(t)
 	if err := checkMove(t.id, rec.State, Running); err != nil || rec.State == Paused {
-		return errors.Join(err, conflictIf(rec.State == Paused, "container %s is paused: unpause it", short(t.id)))
+		return errors.Join(err, conflictIf(rec.State == Paused, "cannot start a paused container, try unpause instead"))
 	}
 	// A client that leaves halfway must not leave half a container.
 	ctx = context.WithoutCancel(ctx)

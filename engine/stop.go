@@ -146,7 +146,7 @@ func (e *Engine) Kill(ctx context.Context, ref string, sig syscall.Signal) error
 		return e.move(t, Stopped, synced, func(c *Container) { c.StoppedByUser = true })
 	}
 	if !rec.State.Live() {
-		return fmt.Errorf("container %s is not running: %w", short(t.id), errdefs.ErrConflict)
+		return fmt.Errorf("container %s is not running: %w", t.id, errdefs.ErrConflict)
 	}
 	if sig == syscall.SIGKILL || sig == rec.Process.StopSignal {
 		if err := e.amend(t, lazy, func(c *Container) { c.StoppedByUser = true }); err != nil {
@@ -198,8 +198,14 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 		return err
 	}
 	defer unlock()
-	if rec := e.record(t); rec.State != Running {
-		return fmt.Errorf("container %s is %s, not running: %w", short(t.id), rec.State, errdefs.ErrConflict)
+	switch e.record(t).State {
+	case Running:
+	case Paused:
+		return fmt.Errorf("Container %s is already paused: %w", t.id, errdefs.ErrConflict) //nolint:staticcheck // Docker's words
+	case Restarting:
+		return fmt.Errorf("container %s is restarting, wait until the container is running: %w", t.id, errdefs.ErrConflict)
+	default:
+		return fmt.Errorf("container %s is not running: %w", t.id, errdefs.ErrConflict)
 	}
 	task, err := t.process()
 	if err != nil {
@@ -224,7 +230,7 @@ func (e *Engine) Unpause(ctx context.Context, ref string) error {
 	}
 	defer unlock()
 	if rec := e.record(t); rec.State != Paused {
-		return fmt.Errorf("container %s is not paused: %w", short(t.id), errdefs.ErrConflict)
+		return fmt.Errorf("Container %s is not paused: %w", t.id, errdefs.ErrConflict) //nolint:staticcheck // Docker's words
 	}
 	return e.unpause(ctx, t)
 }

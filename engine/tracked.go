@@ -139,6 +139,9 @@ func (e *Engine) findLocked(ref string) (*tracked, error) {
 	if t := e.containers[ref]; t != nil {
 		return t, nil
 	}
+	if ref == "" {
+		return nil, fmt.Errorf("invalid name or ID supplied: %q: %w", ref, errdefs.ErrInvalid)
+	}
 	ref = strings.TrimPrefix(ref, "/")
 	if id, ok := e.names[ref]; ok {
 		if t := e.containers[id]; t != nil {

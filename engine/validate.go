@@ -56,11 +56,11 @@ func (s *Spec) validate() error {
 	}
 	for _, v := range s.Env {
 		if strings.HasPrefix(v, "=") || v == "" {
-			bad("environment variable %s has no name", printable(v))
+			bad("invalid environment variable: %s", printable(v))
 		}
 	}
 	if s.WorkDir != "" && !path.IsAbs(s.WorkDir) {
-		bad("working directory %s is not an absolute path", printable(s.WorkDir))
+		bad("the working directory '%s' is invalid, it needs to be an absolute path", printable(s.WorkDir))
 	}
 	if err := checkHostname(s.Hostname, 64); err != nil {
 		errs = append(errs, err)
@@ -101,14 +101,16 @@ func (s *Spec) validate() error {
 }
 
 func checkName(name string) error {
-	ok := len(name) >= 2 && len(name) <= maxNameBytes
+	ok := len(name) >= 2
 	for i, r := range name {
 		alnum := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 		ok = ok && (alnum || i > 0 && strings.ContainsRune("_.-", r))
 	}
+	if len(name) > maxNameBytes {
+		return fmt.Errorf("Invalid container name (%s), it is longer than %d bytes: %w", printable(name), maxNameBytes, errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
+	}
 	if !ok {
-		return fmt.Errorf("invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to %d of them: %w",
-			printable(name), maxNameBytes, errdefs.ErrInvalid)
+		return fmt.Errorf("Invalid container name (%s), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed: %w", printable(name), errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
 	}
 	return nil
 }
@@ -127,10 +129,10 @@ func (r *Resources) validate() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if r.MemoryBytes != 0 && r.MemoryBytes < minMemory {
-		bad("minimum memory limit allowed is %d bytes", minMemory)
+		bad("Minimum memory limit allowed is 6MB")
 	}
 	if r.MemoryReservationBytes < 0 || r.MemoryBytes > 0 && r.MemoryReservationBytes > r.MemoryBytes {
-		bad("the memory reservation of %d bytes is more than the limit", r.MemoryReservationBytes)
+		bad("Minimum memory limit can not be less than memory reservation limit, see usage")
 	}
 	if r.SwapBytes != 0 && r.MemoryBytes == 0 {
 		bad("a swap limit needs a memory limit")
@@ -139,7 +141,7 @@ func (r *Resources) validate() error {
 		bad("a CPU limit of %d thousandths is less than 10", r.CPUMilli)
 	}
 	if r.CPUPeriod != 0 && (r.CPUPeriod.Microseconds() < 1000 || r.CPUPeriod.Microseconds() > 1_000_000) {
-		bad("the CPU period %s is not between 1 ms and 1 s", r.CPUPeriod)
+		bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
 	}
 	if r.CPUShares != 0 && (r.CPUShares < 2 || r.CPUShares > 262144) {
 		bad("CPU shares %d are not between 2 and 262144", r.CPUShares)
@@ -156,10 +158,10 @@ func (r *Resources) validate() error {
 		bad("block IO weight %d is not between 10 and 1000", r.BlkioWeight)
 	}
 	if r.OOMScoreAdj < -1000 || r.OOMScoreAdj > 1000 {
-		bad("OOM score adjustment %d is not between -1000 and 1000", r.OOMScoreAdj)
+		bad("Invalid value %d, range for oom score adj is [-1000, 1000]", r.OOMScoreAdj)
 	}
 	if r.ShmBytes < 0 {
-		bad("the size of /dev/shm is negative")
+		bad("SHM size can not be less than 0")
 	}
 	errs = append(errs, r.validateDevices())
 	for _, u := range r.Ulimits {
@@ -191,7 +193,7 @@ func validateMounts(mounts []Mount) error {
 		case target == "/":
 			bad("the root cannot be a target")
 		case targets[target]:
-			bad("duplicate mount point")
+			errs = append(errs, fmt.Errorf("Duplicate mount point: %s", printable(m.Target))) //nolint:staticcheck // Docker's words
 		case strings.ContainsRune(m.Target, 0) || strings.ContainsRune(m.Source, 0):
 			bad("a path has a NUL")
 		}
@@ -342,6 +344,14 @@ func (s *Spec) validateJoins() error {
 }
 
 func (s *Spec) validateSecurity() error {
+	for _, list := range []struct {
+		name string
+		caps []string
+	}{{"CapAdd", s.Security.CapAdd}, {"CapDrop", s.Security.CapDrop}} {
+		if _, _, err := capabilityNames(list.caps); err != nil {
+			return fmt.Errorf("invalid %s: %w", list.name, err)
+		}
+	}
 	if s.Owner != OwnerDocker && (s.Security.Privileged || s.Security.HostUserns) {
 		return fmt.Errorf("a container of %s must have a user namespace of its own", s.Owner)
 	}
@@ -352,13 +362,13 @@ func (s *Spec) validateRestart() error {
 	switch s.Restart.Mode {
 	case "", RestartNo, RestartAlways, RestartUnlessStopped, RestartOnFailure:
 	default:
-		return fmt.Errorf("restart policy %s is none of no, on-failure, always, unless-stopped", printable(string(s.Restart.Mode)))
+		return fmt.Errorf("invalid restart policy: unknown policy '%s'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", printable(string(s.Restart.Mode)))
 	}
 	if s.Restart.MaxRetries < 0 {
-		return errors.New("maximum retry count cannot be negative")
+		return errors.New("invalid restart policy: maximum retry count cannot be negative")
 	}
 	if s.Restart.MaxRetries > 0 && s.Restart.Mode != RestartOnFailure {
-		return errors.New("maximum retry count can only be used with on-failure")
+		return errors.New("invalid restart policy: maximum retry count can only be used with 'on-failure'")
 	}
 	if s.AutoRemove && s.Restart.Mode != "" && s.Restart.Mode != RestartNo {
 		return errors.New("can't create 'AutoRemove' container with restart policy")
@@ -387,7 +397,7 @@ func (d *DNS) validate() error {
 			err = nil
 		}
 		if err != nil || name == "" || checkHostname(name, 253) != nil {
-			errs = append(errs, fmt.Errorf("%s is not name:address", printable(h)))
+			errs = append(errs, fmt.Errorf("bad format for add-host: %q", printable(h)))
 		}
 	}
 	return errors.Join(errs...)

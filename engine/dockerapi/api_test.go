@@ -113,7 +113,7 @@ func TestStatuses(t *testing.T) {
 		{"GET", "/v1.43/v1.43/version", "", 404},
 		{"GET", "/V1.43/version", "", 404},
 		{"GET", "/nothing", "", 404},
-		{"PUT", "/version", "", 405},
+		{"PUT", "/version", "", 404},
 		{"GET", "/containers/absent/json", "", 404},
 		{"GET", "/containers/..%2f..%2fetc/json", "", 404},
 		{"GET", "/containers/%00/json", "", 404},

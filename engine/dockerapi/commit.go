@@ -81,11 +81,11 @@ func commitName(repo, tag string) (string, error) {
 	}
 	named, err := reference.ParseNormalizedNamed(repo)
 	if err != nil {
-		return "", fmt.Errorf("repo %q: %v: %w", repo, err, errdefs.ErrInvalid)
+		return "", fmt.Errorf("%v: %w", err, errdefs.ErrInvalid)
 	}
 	if tag != "" {
 		if named, err = reference.WithTag(reference.TrimNamed(named), tag); err != nil {
-			return "", fmt.Errorf("tag %q: %v: %w", tag, err, errdefs.ErrInvalid)
+			return "", fmt.Errorf("%v: %w", err, errdefs.ErrInvalid)
 		}
 	}
 	return reference.TagNameOnly(named).String(), nil

@@ -83,11 +83,11 @@ func (s *server) containerKill(r *request) error {
 	if text := r.query.Get("signal"); text != "" {
 		var err error
 		if sig, err = engine.ParseSignal(text); err != nil {
-			return err
+			return fmt.Errorf("cannot kill container: %s: %w", r.asked, err)
 		}
 	}
 	if err := s.engine.Kill(r.Context(), r.vars["id"], sig); err != nil {
-		return fmt.Errorf("cannot kill container: %s: %w", r.vars["id"], err)
+		return fmt.Errorf("cannot kill container: %s: %w", r.asked, err)
 	}
 	if sig == syscall.SIGKILL {
 		// As Docker: the container has ended when the answer comes.
@@ -173,7 +173,7 @@ func (s *server) containerUpdate(r *request) error {
 	if err := s.engine.Update(r.Context(), c.ID, engine.Changes{Resources: res, Restart: policy, Front: document}); err != nil {
 		return err
 	}
-	return r.reply(http.StatusOK, container.UpdateResponse{Warnings: append([]string{}, warnings...)})
+	return r.reply(http.StatusOK, container.UpdateResponse{Warnings: warnings})
 }
 
 // checkUpdate refuses what can be chosen as a container is made only.
@@ -229,6 +229,13 @@ func (s *server) containerResize(r *request) error {
 	width, height, err := r.size()
 	if err != nil {
 		return err
+	}
+	c, err := s.engine.Inspect(r.vars["id"])
+	if err != nil {
+		return err
+	}
+	if !c.State.Live() {
+		return fmt.Errorf("container %s is not running: %w", c.ID, errdefs.ErrConflict)
 	}
 	if err := s.engine.Resize(r.Context(), r.vars["id"], width, height); err != nil {
 		return err

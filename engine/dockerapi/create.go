@@ -3,7 +3,9 @@ package dockerapi
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path"
@@ -56,6 +58,9 @@ func (c *createRequest) UnmarshalJSON(data []byte) error {
 }
 
 func (s *server) containerCreate(r *request) error {
+	if r.ContentLength == 0 {
+		return fmt.Errorf("invalid JSON: got EOF while reading request body: %w", errdefs.ErrInvalid)
+	}
 	var body createRequest
 	if err := r.decode(&body); err != nil {
 		return err
@@ -65,11 +70,6 @@ func (s *server) containerCreate(r *request) error {
 	}
 	if body.HostConfig == nil {
 		body.HostConfig = &container.HostConfig{}
-	}
-	if r.version >= 41 {
-		if err := checkPlatform(r.query.Get("platform")); err != nil {
-			return err
-		}
 	}
 	adapted, err := body.adapt(r.version)
 	if err != nil {
@@ -103,9 +103,17 @@ func (s *server) specOf(r *request, body *createRequest) (engine.Spec, []string,
 	if err := refuse(body); err != nil {
 		return fail(err)
 	}
+	if c.Image == "" {
+		return fail(fmt.Errorf("no command specified: %w", errdefs.ErrInvalid))
+	}
 	img, err := s.engine.Images().Get(c.Image)
 	if err != nil {
 		return fail(noImage(c.Image, err))
+	}
+	if r.version >= 41 {
+		if err := checkPlatform(c.Image, r.query.Get("platform"), img.Config.Platform); err != nil {
+			return fail(err)
+		}
 	}
 	spec := engine.Spec{
 		Name: strings.TrimPrefix(r.query.Get("name"), "/"), Owner: engine.OwnerDocker, Image: img.Digest.String(), ImageName: c.Image,
@@ -293,13 +301,13 @@ func resourcesOf(r *container.Resources) (engine.Resources, error) {
 	}
 	switch {
 	case r.Memory < 0:
-		return bad("Memory", r.Memory)
+		return out, fmt.Errorf("Minimum memory limit allowed is 6MB: %w", errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
 	case r.CPUShares < 0:
 		return bad("CpuShares", r.CPUShares)
 	case r.NanoCPUs < 0:
 		return bad("NanoCpus", r.NanoCPUs)
 	case r.NanoCPUs > 0 && (r.CPUQuota != 0 || r.CPUPeriod != 0):
-		return out, fmt.Errorf("conflicting options: Nano CPUs and CPU Period or Quota cannot both be set: %w", errdefs.ErrInvalid)
+		return out, fmt.Errorf("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set: %w", errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
 	}
 	switch {
 	case r.MemorySwap < 0:
@@ -307,9 +315,9 @@ func resourcesOf(r *container.Resources) (engine.Resources, error) {
 	case r.MemorySwap == 0:
 		out.SwapBytes = r.Memory // Docker's default: as much again
 	case r.Memory == 0:
-		return out, fmt.Errorf("you should always set the Memory limit when using Memoryswap limit: %w", errdefs.ErrInvalid)
+		return out, fmt.Errorf("You should always set the Memory limit when using Memoryswap limit, see usage: %w", errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
 	case r.MemorySwap < r.Memory:
-		return out, fmt.Errorf("minimum memoryswap limit should be larger than memory limit, see usage: %w", errdefs.ErrInvalid)
+		return out, fmt.Errorf("Minimum memoryswap limit should be larger than memory limit, see usage: %w", errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
 	default:
 		out.SwapBytes = r.MemorySwap - r.Memory
 	}
@@ -322,6 +330,9 @@ func resourcesOf(r *container.Resources) (engine.Resources, error) {
 	}
 	if r.CPUPeriod != 0 {
 		out.CPUPeriod = time.Duration(r.CPUPeriod) * time.Microsecond
+	}
+	if r.CPUQuota > 0 && r.CPUQuota < 1000 {
+		return out, fmt.Errorf("CPU cfs quota can not be less than 1ms (i.e. 1000): %w", errdefs.ErrInvalid)
 	}
 	if r.CPUQuota > 0 {
 		period := r.CPUPeriod
@@ -411,8 +422,24 @@ func bindOf(bind string) (engine.Mount, error) {
 
 func mountOf(asked mount.Mount) (engine.Mount, error) {
 	m := engine.Mount{Source: asked.Source, Target: asked.Target, ReadOnly: asked.ReadOnly}
+	bad := func(what string) error {
+		return fmt.Errorf("invalid mount config for type %q: %s: %w", asked.Type, what, errdefs.ErrInvalid)
+	}
+	switch {
+	case asked.Target == "":
+		return m, bad("field Target must not be empty")
+	case asked.Source == "" && asked.Type == mount.TypeBind:
+		return m, bad("field Source must not be empty")
+	case asked.Source != "" && asked.Type == mount.TypeTmpfs:
+		return m, bad("field Source must not be specified")
+	}
 	switch asked.Type {
 	case mount.TypeBind:
+		if o := asked.BindOptions; o == nil || !o.CreateMountpoint {
+			if _, err := os.Lstat(asked.Source); errors.Is(err, fs.ErrNotExist) {
+				return m, bad("bind source path does not exist: " + asked.Source)
+			}
+		}
 		m.Type, m.Recursive = engine.MountBind, true
 		if o := asked.BindOptions; o != nil {
 			if o.Propagation == mount.PropagationShared || o.Propagation == mount.PropagationRShared {
@@ -439,7 +466,7 @@ func mountOf(asked mount.Mount) (engine.Mount, error) {
 			}
 		}
 	default:
-		return m, fmt.Errorf("HostConfig.Mounts: type %q is not available yet: use bind, tmpfs or volume: %w", asked.Type, errdefs.ErrUnsupported)
+		return m, bad("mount type unknown: use bind, tmpfs or volume")
 	}
 	return m, nil
 }

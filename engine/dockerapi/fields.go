@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,15 +19,15 @@ import (
 
 // namespacesOf translates the modes of namespaces. It writes Docker's defaults into h, where inspect finds them.
 func namespacesOf(h *container.HostConfig) (n engine.Namespaces, err error) {
-	bad := func(field string, v any) (engine.Namespaces, error) {
-		return n, fmt.Errorf("HostConfig.%s: invalid mode: %v: %w", field, v, errdefs.ErrInvalid)
+	bad := func(what string, v any) (engine.Namespaces, error) {
+		return n, fmt.Errorf("invalid %s mode: %v: %w", what, v, errdefs.ErrInvalid)
 	}
 	switch {
 	case h.PidMode == "" || h.PidMode == "private":
 	case h.PidMode.IsHost(), h.PidMode.IsContainer():
 		n.PID = engine.NamespaceMode(h.PidMode)
 	default:
-		return bad("PidMode", h.PidMode)
+		return bad("PID", h.PidMode)
 	}
 	switch h.IpcMode {
 	case "", container.IPCModePrivate:
@@ -35,7 +36,7 @@ func namespacesOf(h *container.HostConfig) (n engine.Namespaces, err error) {
 		n.IPC = engine.NamespaceMode(h.IpcMode)
 	default:
 		if !h.IpcMode.IsContainer() {
-			return bad("IpcMode", h.IpcMode)
+			return bad("IPC", h.IpcMode)
 		}
 		n.IPC = engine.NamespaceMode(h.IpcMode)
 	}
@@ -44,7 +45,7 @@ func namespacesOf(h *container.HostConfig) (n engine.Namespaces, err error) {
 	case h.UTSMode.IsHost():
 		n.UTS = engine.NamespaceHost
 	default:
-		return bad("UTSMode", h.UTSMode)
+		return bad("UTS", h.UTSMode)
 	}
 	switch h.CgroupnsMode {
 	case container.CgroupnsModeEmpty, container.CgroupnsModePrivate:
@@ -52,10 +53,10 @@ func namespacesOf(h *container.HostConfig) (n engine.Namespaces, err error) {
 	case container.CgroupnsModeHost:
 		n.Cgroup = engine.NamespaceHost
 	default:
-		return bad("CgroupnsMode", h.CgroupnsMode)
+		return bad("cgroup namespace", h.CgroupnsMode)
 	}
 	if !h.UsernsMode.Valid() {
-		return bad("UsernsMode", h.UsernsMode)
+		return bad("user namespace", h.UsernsMode)
 	}
 	return n, nil
 }
@@ -64,11 +65,22 @@ func namespacesOf(h *container.HostConfig) (n engine.Namespaces, err error) {
 // does (moby's daemon/daemon_unix.go, verifyPlatformContainerResources).
 func (s *server) moreResources(r *container.Resources, out *engine.Resources) (warnings []string, err error) {
 	discard := func(what string) { warnings = append(warnings, what+" discarded.") }
+	if cpus := int64(runtime.NumCPU()); r.NanoCPUs > cpus*1e9 {
+		return nil, fmt.Errorf("Range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available: %w", cpus, cpus, errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
+	}
+	for _, set := range []struct{ name, what, asked, online string }{
+		{"cpus", "CPUs", r.CpusetCpus, "/sys/devices/system/cpu/online"},
+		{"mems", "memory nodes", r.CpusetMems, "/sys/devices/system/node/online"},
+	} {
+		if err := checkSet(set.name, set.what, set.asked, set.online); err != nil {
+			return nil, err
+		}
+	}
 	const unsupported = "Your kernel does not support %s or the cgroup is not mounted. %s"
 	if v := r.MemorySwappiness; v != nil && *v != -1 {
 		switch {
 		case *v < 0 || *v > 100:
-			return nil, fmt.Errorf("invalid value: %d, valid memory swappiness range is 0-100: %w", *v, errdefs.ErrInvalid)
+			return nil, fmt.Errorf("Invalid value: %d, valid memory swappiness range is 0-100: %w", *v, errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
 		case !s.engine.Supports(engine.LimitSwappiness):
 			discard(fmt.Sprintf(unsupported, "memory swappiness capabilities", "Memory swappiness"))
 			r.MemorySwappiness = nil
@@ -233,4 +245,50 @@ func cdiOf(requests []container.DeviceRequest) ([]string, error) {
 		out = append(out, r.DeviceIDs...)
 	}
 	return out, nil
+}
+
+// checkSet refuses processors or memory nodes that the host does not have (moby, daemon/daemon_unix.go).
+func checkSet(name, what, asked, online string) error {
+	wanted, err := numbersOf(asked)
+	if err != nil {
+		return fmt.Errorf("Invalid value %s for cpuset %s: %v: %w", asked, name, err, errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
+	}
+	text, err := os.ReadFile(online)
+	if err != nil {
+		return nil // a kernel without nodes; the cgroup refuses what it lacks
+	}
+	available := strings.TrimSpace(string(text))
+	have, err := numbersOf(available)
+	if err != nil {
+		return fmt.Errorf("%s: %w", online, err)
+	}
+	for n := range wanted {
+		if !have[n] {
+			return fmt.Errorf("Requested %s are not available - requested %s, available: %s: %w", what, asked, available, errdefs.ErrInvalid) //nolint:staticcheck // Docker's words
+		}
+	}
+	return nil
+}
+
+// numbersOf reads a list of numbers and ranges, as "0,2-3", none above 8191, the most that a kernel can have.
+func numbersOf(list string) (map[int]bool, error) {
+	all := map[int]bool{}
+	if list == "" {
+		return all, nil
+	}
+	for part := range strings.SplitSeq(list, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		from, err := strconv.Atoi(first)
+		to, err2 := from, error(nil)
+		if isRange {
+			to, err2 = strconv.Atoi(last)
+		}
+		if err != nil || err2 != nil || from < 0 || to < from || to > 8191 {
+			return nil, fmt.Errorf("invalid format: %s", part)
+		}
+		for n := from; n <= to; n++ {
+			all[n] = true
+		}
+	}
+	return all, nil
 }

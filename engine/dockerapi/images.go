@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/containerd/platforms"
@@ -32,6 +34,13 @@ func familiar(name string) string {
 // noImage gives the error of a missing image Docker's words: clients pull when they see them.
 func noImage(name string, err error) error {
 	if errors.Is(err, errdefs.ErrNotFound) {
+		ref, err := reference.ParseAnyReference(name)
+		if err != nil {
+			return fmt.Errorf("%v: %w", err, errdefs.ErrInvalid)
+		}
+		if named, ok := ref.(reference.Named); ok {
+			name = reference.FamiliarString(reference.TagNameOnly(named))
+		}
 		return fmt.Errorf("No such image: %s: %w", name, errdefs.ErrNotFound) //nolint:staticcheck // Docker's words
 	}
 	return err
@@ -64,6 +73,16 @@ func (s *server) imageList(r *request) error {
 	f, err := r.filters("before", "dangling", "label", "reference", "since", "until")
 	if err != nil {
 		return err
+	}
+	for _, v := range f["dangling"] {
+		if _, err := strconv.ParseBool(v); err != nil {
+			return fmt.Errorf("invalid filter 'dangling=[%s]': %w", v, errdefs.ErrInvalid)
+		}
+	}
+	for _, v := range f["reference"] {
+		if _, err := path.Match(v, ""); err != nil {
+			return fmt.Errorf("invalid filter 'reference=%s': %v: %w", v, err, errdefs.ErrInvalid)
+		}
 	}
 	list := s.engine.Images().List()
 	for field, keep := range map[string]func(a, mark time.Time) bool{
@@ -302,7 +321,7 @@ func (s *server) imageTag(r *request) error {
 	repo, tag := r.query.Get("repo"), r.query.Get("tag")
 	named, err := reference.ParseNormalizedNamed(repo)
 	if err != nil {
-		return fmt.Errorf("repo %q: %v: %w", repo, err, errdefs.ErrInvalid)
+		return fmt.Errorf("%v: %w", err, errdefs.ErrInvalid)
 	}
 	if !reference.IsNameOnly(named) {
 		return fmt.Errorf("repo %q has a tag or digest of its own: %w", repo, errdefs.ErrInvalid)
@@ -312,7 +331,7 @@ func (s *server) imageTag(r *request) error {
 	}
 	tagged, err := reference.WithTag(named, tag)
 	if err != nil {
-		return fmt.Errorf("tag %q: %v: %w", tag, err, errdefs.ErrInvalid)
+		return fmt.Errorf("%v: %w", err, errdefs.ErrInvalid)
 	}
 	if err := s.engine.Images().Tag(r.Context(), r.vars["name"], tagged.String()); err != nil {
 		return noImage(r.vars["name"], err)

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,9 +92,7 @@ func (s *server) containerInspect(r *request) error {
 	if err != nil {
 		return err
 	}
-	if asked.HostConfig.LogConfig.Type == "" { // docker-py reads no log otherwise
-		asked.HostConfig.LogConfig.Type = "json-file"
-	}
+	showDefaults(asked.HostConfig)
 	files := c.ID
 	if owner, ok := c.Spec.NetworkMode.Shared(); ok {
 		files = owner
@@ -133,6 +133,7 @@ func (s *server) containerInspect(r *request) error {
 		addAliases(networks, &c)
 	}
 	answer.NetworkSettings.NetworkSettings = &container.NetworkSettings{Networks: networks, Ports: s.portMap(&c, asked)}
+	answer.NetworkSettings.SandboxID, answer.NetworkSettings.SandboxKey = s.sandboxOf(&c)
 	// As in Docker: of the default bridge network, and for those of another door of the first.
 	top := networks["bridge"]
 	if len(c.Spec.Endpoints) > 0 && c.Spec.NetworkMode == engine.NetworkEndpoints {
@@ -145,6 +146,39 @@ func (s *server) containerInspect(r *request) error {
 		answer.NetworkSettings.GlobalIPv6Address, answer.NetworkSettings.GlobalIPv6PrefixLen = text(top.GlobalIPv6Address), top.GlobalIPv6PrefixLen
 	}
 	return r.reply(http.StatusOK, answer)
+}
+
+// sandboxOf is the network namespace of a container that runs and has one of its own.
+func (s *server) sandboxOf(c *engine.Container) (id, key string) {
+	if _, shared := c.Spec.NetworkMode.Shared(); shared || !c.State.Live() || c.Spec.NetworkMode == engine.NetworkHost {
+		return "", ""
+	}
+	return c.ID, s.engine.NetworkNamespacePath(c.ID)
+}
+
+// showDefaults fills in what took effect where nothing was asked for, as Docker does.
+func showDefaults(h *container.HostConfig) {
+	if h.LogConfig.Type == "" { // docker-py reads no log otherwise
+		h.LogConfig.Type = "json-file"
+	}
+	if h.LogConfig.Config == nil {
+		h.LogConfig.Config = map[string]string{}
+	}
+	h.RestartPolicy.Name = cmp.Or(h.RestartPolicy.Name, container.RestartPolicyDisabled)
+	h.ShmSize = cmp.Or(h.ShmSize, engine.DefaultShmBytes)
+	h.Runtime = cmp.Or(h.Runtime, runtimeName)
+	if h.OomKillDisable == nil && cgroupVersion() == "1" {
+		h.OomKillDisable = new(bool)
+	}
+	if !h.Privileged {
+		masked, readonly := engine.DefaultPaths()
+		if h.MaskedPaths == nil {
+			h.MaskedPaths = masked
+		}
+		if h.ReadonlyPaths == nil {
+			h.ReadonlyPaths = readonly
+		}
+	}
 }
 
 // addAliases gives the endpoints in user-defined networks the names as aliases that are in DNSNames
@@ -187,7 +221,7 @@ func inspectState(c *engine.Container) *container.State {
 	return &container.State{
 		Status: stateOf(c), Running: c.State.Live(), Paused: c.State == engine.Paused,
 		Restarting: c.State == engine.Restarting, OOMKilled: c.Exit.OOMKilled,
-		Dead: stateOf(c) == container.StateDead, Pid: c.PID, ExitCode: c.Exit.Code, Error: c.Error,
+		Dead: stateOf(c) == container.StateDead, Pid: c.PID, ExitCode: c.Exit.Code, Error: withoutKinds(c.Error),
 		StartedAt: at(c.Started), FinishedAt: at(c.Finished), Health: inspectHealth(c),
 	}
 }
@@ -247,7 +281,7 @@ func (s *server) configOf(c *engine.Container, asked *createRequest) *container.
 	config.Domainname = c.Spec.Domainname
 	config.Env, config.WorkingDir, config.User = c.Process.Env, c.Process.WorkDir, c.Process.User
 	config.Tty, config.OpenStdin, config.StdinOnce = c.Spec.TTY, c.Spec.OpenStdin, c.Spec.StdinOnce
-	config.Labels = map[string]string{}
+	config.Labels = s.allLabels(c)
 	if img, err := s.engine.Images().Get(c.ImageDigest); err == nil {
 		image := img.Config.Config
 		if len(config.Entrypoint) == 0 && !c.Spec.NoEntrypoint {
@@ -261,15 +295,9 @@ func (s *server) configOf(c *engine.Container, asked *createRequest) *container.
 			config.Env = joinEnv(c.Spec.Env, image.Env)
 			config.WorkingDir = cmp.Or(c.Spec.WorkDir, image.WorkingDir)
 		}
-		for k, v := range image.Labels {
-			config.Labels[k] = v
-		}
 		if c.Spec.ImageVolumes {
 			config.Volumes = withImageVolumes(config.Volumes, image.Volumes)
 		}
-	}
-	for k, v := range labelsOf(c) {
-		config.Labels[k] = v
 	}
 	if c.Spec.Owner != engine.OwnerDocker {
 		config.Cmd, config.Image = c.Process.Args, s.imageName(c, asked)
@@ -315,10 +343,27 @@ func (s *server) containerList(r *request) error {
 	}
 	for _, v := range f["health"] {
 		if err := container.ValidateHealthStatus(container.HealthStatus(v)); err != nil {
-			return fmt.Errorf("invalid filter 'health=%s': %w", v, errdefs.ErrInvalid)
+			return fmt.Errorf("unrecognized filter value for health: %s: %w", v, errdefs.ErrInvalid)
 		}
 	}
-	all := r.boolean("all", false) || limit > 0 || len(f["status"]) > 0 || len(f["exited"]) > 0
+	for _, v := range f["exited"] {
+		if _, err := strconv.Atoi(v); err != nil {
+			return fmt.Errorf("invalid filter 'exited=%s': %v: %w", v, err, errdefs.ErrInvalid)
+		}
+	}
+	for _, v := range f["is-task"] {
+		if !slices.Contains([]string{"true", "false", "1", "0"}, v) {
+			return fmt.Errorf("invalid filter 'is-task=[%s]': %w", v, errdefs.ErrInvalid)
+		}
+	}
+	for _, field := range []string{"publish", "expose"} {
+		for _, v := range f[field] {
+			if _, err := network.ParsePortRange(v); err != nil {
+				return fmt.Errorf("invalid filter '%s=%s': %v: %w", field, v, err, errdefs.ErrInvalid)
+			}
+		}
+	}
+	all := r.boolean("all", false) || limit > 0 || len(f["status"]) > 0
 	list := s.engine.List()
 	if list, err = s.bounded(list, f); err != nil {
 		return err
@@ -364,16 +409,19 @@ func (s *server) bounded(list []engine.Container, f filters) ([]engine.Container
 	return list, nil
 }
 
+// matchesName is Docker's reading of the filter name: an expression, or that very text, for the name with or without
+// its slash.
+func matchesName(filter, name string) bool {
+	if filter == name || filter == "/"+name {
+		return true
+	}
+	expr, err := regexp.Compile(filter) // Go's takes a time linear in the text's length, whatever is asked
+	return err == nil && (expr.MatchString(name) || expr.MatchString("/"+name))
+}
+
 func (s *server) fits(c *engine.Container, f filters) bool {
 	return f.any("id", func(v string) bool { return strings.HasPrefix(c.ID, v) }) &&
-		f.any("name", func(v string) bool {
-			v = strings.TrimPrefix(v, "^/")
-			exact := strings.TrimPrefix(strings.TrimSuffix(strings.TrimPrefix(v, "^"), "$"), "/")
-			if strings.HasSuffix(v, "$") {
-				return strings.HasSuffix(c.Spec.Name, exact) && (!strings.HasPrefix(v, "^") || c.Spec.Name == exact)
-			}
-			return strings.Contains(c.Spec.Name, exact)
-		}) &&
+		f.any("name", func(v string) bool { return matchesName(v, c.Spec.Name) }) &&
 		f.any("status", func(v string) bool { return v == string(stateOf(c)) }) &&
 		f.any("exited", func(v string) bool {
 			code, err := strconv.Atoi(v)
@@ -392,14 +440,13 @@ func (s *server) fits(c *engine.Container, f filters) bool {
 			return false
 		}) &&
 		f.any("health", func(v string) bool { return v == string(healthStatus(c)) }) &&
-		f.any("isolation", func(v string) bool { return v == "default" }) &&
-		f.any("is-task", func(v string) bool { return v == "false" }) &&
+		f.any("is-task", func(v string) bool { return v == "false" || v == "0" }) &&
 		f.any("volume", func(v string) bool {
 			return slices.ContainsFunc(c.Mounts, func(m engine.Mount) bool { return m.Source == v || path.Clean(m.Target) == v })
 		}) &&
 		f.any("publish", func(v string) bool { return s.hasPort(c, v, true) }) &&
 		f.any("expose", func(v string) bool { return s.hasPort(c, v, false) }) &&
-		f.labels(labelsOf(c))
+		(len(f["label"]) == 0 || f.labels(s.allLabels(c)))
 }
 
 // labelAddresses is the label of an instance of Nova's that has the addresses of its ports.
@@ -423,12 +470,33 @@ func labelsOf(c *engine.Container) map[string]string {
 	return labels
 }
 
+// allLabels are those of the image, too.
+func (s *server) allLabels(c *engine.Container) map[string]string {
+	labels := map[string]string{}
+	if img, err := s.engine.Images().Get(c.ImageDigest); err == nil {
+		maps.Copy(labels, img.Config.Config.Labels)
+	}
+	maps.Copy(labels, labelsOf(c))
+	return labels
+}
+
+// commandText is the column COMMAND of docker ps: arguments with spaces have quotes.
+func commandText(args []string) string {
+	words := slices.Clone(args)
+	for i, word := range words {
+		if i > 0 && strings.Contains(word, " ") {
+			words[i] = "'" + word + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
 func (s *server) summary(c *engine.Container) container.Summary {
 	asked := brieflyOf(c)
 	out := container.Summary{
 		ID: c.ID, Names: []string{"/" + c.Spec.Name}, Image: s.imageName(c, asked), ImageID: c.ImageConfigDigest,
-		Command: strings.Join(c.Process.Args, " "), Created: c.Created.Unix(), Ports: s.portSummaries(c, asked),
-		Labels: labelsOf(c), State: stateOf(c), Status: statusText(c, time.Now()),
+		Command: commandText(c.Process.Args), Created: c.Created.Unix(), Ports: s.portSummaries(c, asked),
+		Labels: s.allLabels(c), State: stateOf(c), Status: statusText(c, time.Now()),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: networksOf(c)},
 		Mounts:          s.mountPoints(c),
 	}

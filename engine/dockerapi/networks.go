@@ -40,7 +40,7 @@ func (s *server) endpointsIn(n engine.Network) map[string]network.EndpointResour
 	if mode := modeOf(n); mode != "" {
 		for _, c := range s.engine.List() {
 			if c.State.Live() && c.Spec.NetworkMode == mode {
-				out[c.ID] = network.EndpointResource{Name: c.Spec.Name}
+				out[c.ID] = network.EndpointResource{Name: c.Spec.Name, EndpointID: c.ID}
 			}
 		}
 	}
@@ -52,13 +52,13 @@ func networkInfo(n engine.Network) network.Network {
 	out := network.Network{
 		Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver, EnableIPv4: n.IPv4, EnableIPv6: n.IPv6,
 		Internal: n.Internal, Attachable: n.Attachable,
-		IPAM:       network.IPAM{Driver: cmp.Or(n.IPAM, "default"), Options: map[string]string{}, Config: []network.IPAMConfig{}},
+		IPAM:       network.IPAM{Driver: cmp.Or(n.IPAM, "default")},
 		ConfigOnly: n.ConfigOnly, ConfigFrom: network.ConfigReference{Network: n.ConfigFrom},
 		Options: map[string]string{}, Labels: map[string]string{},
 	}
 	maps.Copy(out.Options, n.Options)
 	maps.Copy(out.Labels, n.Labels)
-	maps.Copy(out.IPAM.Options, n.IPAMOptions)
+	out.IPAM.Options = maps.Clone(n.IPAMOptions)
 	for _, p := range n.Pools {
 		out.IPAM.Config = append(out.IPAM.Config, network.IPAMConfig{Subnet: p.Subnet, IPRange: p.Range, Gateway: p.Gateway, AuxAddress: p.Aux})
 	}
@@ -70,6 +70,8 @@ func networkInfo(n engine.Network) network.Network {
 			"com.docker.network.bridge.default_bridge":       "true",
 			"com.docker.network.bridge.enable_icc":           "true",
 			"com.docker.network.bridge.enable_ip_masquerade": "true",
+			"com.docker.network.bridge.host_binding_ipv4":    "0.0.0.0",
+			"com.docker.network.driver.mtu":                  "1500",
 			"com.docker.network.bridge.name":                 n.Device,
 		})
 	}
@@ -90,7 +92,7 @@ func (s *server) networkList(r *request) error {
 	for _, v := range f["dangling"] {
 		want, err := strconv.ParseBool(v)
 		if err != nil || dangling != nil && *dangling != want {
-			return fmt.Errorf("invalid filter 'dangling=%s': %w", v, errdefs.ErrInvalid)
+			return fmt.Errorf("invalid value for filter 'dangling', must be \"true\" (or \"1\"), or \"false\" (or \"0\"): %w", errdefs.ErrInvalid)
 		}
 		dangling = &want
 	}
@@ -117,6 +119,11 @@ func (s *server) networkList(r *request) error {
 
 // networkInspect has no more to tell with the parameter verbose: that is about swarms.
 func (s *server) networkInspect(r *request) error {
+	if v := r.query.Get("verbose"); v != "" {
+		if _, err := strconv.ParseBool(v); err != nil {
+			return fmt.Errorf("invalid value for verbose: %s: %v: %w", v, err, errdefs.ErrInvalid)
+		}
+	}
 	if scope := r.query.Get("scope"); scope != "" && scope != "local" {
 		return fmt.Errorf("network %s not found: %w", r.vars["id"], errdefs.ErrNotFound)
 	}
@@ -177,7 +184,7 @@ func networkOfRequest(body *networkCreateRequest) (engine.Network, error) {
 	}
 	switch {
 	case n.Driver == "overlay" || body.Scope == "swarm" || body.Scope == "global":
-		return n, fmt.Errorf("This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again: %w", errdefs.ErrUnavailable) //nolint:staticcheck // Docker's words
+		return n, notASwarm(nil, nil)
 	case body.Scope != "" && body.Scope != "local":
 		return n, fmt.Errorf("invalid scope %q: %w", body.Scope, errdefs.ErrInvalid)
 	case body.Ingress:
@@ -376,6 +383,9 @@ func networksOf(c *engine.Container) map[string]*network.EndpointSettings {
 	case engine.NetworkNone, engine.NetworkHost:
 		name := string(c.Spec.NetworkMode)
 		out[name] = &network.EndpointSettings{NetworkID: predefinedIDs[name]}
+		if c.State.Live() {
+			out[name].EndpointID = c.ID
+		}
 		return out
 	case engine.NetworkBridge:
 		for _, j := range c.Spec.Networks {

@@ -52,7 +52,7 @@ var (
 
 // notASwarm answers as a dockerd outside a swarm does.
 func notASwarm(*server, *request) error {
-	return fmt.Errorf("This node is not a swarm manager: %w", errdefs.ErrUnavailable) //nolint:staticcheck // Docker's words
+	return fmt.Errorf("This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node to swarm and try again.: %w", errdefs.ErrUnavailable) //nolint:staticcheck // Docker's words
 }
 
 // allRoutes are routes and what is out of scope, with all operations.

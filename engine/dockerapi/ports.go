@@ -19,9 +19,6 @@ import (
 // that the image or the request exposes besides.
 func portsOf(body *createRequest, exposed map[string]struct{}, mode engine.NetworkMode) ([]engine.Port, error) {
 	h := body.HostConfig
-	if mode != engine.NetworkBridge {
-		return nil, nil // as Docker: there is nothing to publish from or to
-	}
 	var out []engine.Port
 	for port, bindings := range h.PortBindings {
 		if len(bindings) == 0 {
@@ -47,6 +44,9 @@ func portsOf(body *createRequest, exposed map[string]struct{}, mode engine.Netwo
 			}
 		}
 	}
+	if mode != engine.NetworkBridge {
+		return nil, nil // as Docker: there is nothing to publish from or to
+	}
 	// Ports that are named come first, so that no other gets them by chance.
 	slices.SortStableFunc(out, func(a, b engine.Port) int {
 		if (a.HostPort == 0) != (b.HostPort == 0) {
@@ -71,7 +71,7 @@ func hostPorts(text string) (first, last uint16, err error) {
 		}
 	}
 	if err != nil {
-		return 0, 0, fmt.Errorf("invalid HostPort: %q: %w", text, errdefs.ErrInvalid)
+		return 0, 0, fmt.Errorf("invalid port specification: %q: %w", text, errdefs.ErrInvalid)
 	}
 	return uint16(a), uint16(b), nil
 }

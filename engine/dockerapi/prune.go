@@ -104,7 +104,7 @@ func (s *server) imagePrune(r *request) error {
 	for _, v := range f["dangling"] {
 		dangling, err := strconv.ParseBool(v)
 		if err != nil {
-			return fmt.Errorf("invalid filter 'dangling=%s': %w", v, errdefs.ErrInvalid)
+			return fmt.Errorf("invalid filter 'dangling=[%s]': %w", v, errdefs.ErrInvalid)
 		}
 		all = !dangling
 	}

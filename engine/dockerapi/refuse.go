@@ -2,10 +2,10 @@ package dockerapi
 
 import (
 	"fmt"
-	"runtime"
-	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/network"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"novaagent/engine/errdefs"
 )
@@ -47,10 +47,18 @@ func notYet(field string) error {
 	return fmt.Errorf("%s is not available yet: %w", field, errdefs.ErrUnsupported)
 }
 
-// checkPlatform accepts this host's platform only.
-func checkPlatform(platform string) error {
-	if platform == "" || strings.HasPrefix(platform+"/", "linux/"+runtime.GOARCH+"/") || platform == "linux" {
+// checkPlatform accepts the image's own platform only. Clients pull another one when they see Docker's words.
+func checkPlatform(image, wanted string, have ocispec.Platform) error {
+	if wanted == "" {
 		return nil
 	}
-	return fmt.Errorf("platform %q is not this host's, linux/%s: %w", platform, runtime.GOARCH, errdefs.ErrInvalid)
+	p, err := platforms.Parse(wanted)
+	if err != nil {
+		return fmt.Errorf("%v: %w", err, errdefs.ErrInvalid)
+	}
+	if platforms.OnlyStrict(p).Match(have) {
+		return nil
+	}
+	return fmt.Errorf("image with reference %s was found but does not match the specified platform: wanted %s, actual: %s: %w",
+		image, wanted, platforms.Format(have), errdefs.ErrNotFound)
 }

@@ -19,8 +19,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/moby/moby/api/types/common"
-
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
 	"novaagent/registry"
@@ -101,6 +99,7 @@ type request struct {
 	version int // minor
 	query   url.Values
 	vars    map[string]string
+	asked   string // {id} as the client has it
 	pattern string
 }
 
@@ -168,14 +167,9 @@ func (s *server) serve(r *request) error {
 	if r.query, err = url.ParseQuery(r.URL.RawQuery); err != nil {
 		return fmt.Errorf("query: %v: %w", err, errdefs.ErrInvalid)
 	}
-	otherMethod := false
 	for _, route := range s.table {
 		match := route.expr.FindStringSubmatch(path)
-		if match == nil {
-			continue
-		}
-		if route.method != r.Method {
-			otherMethod = true
+		if match == nil || route.method != r.Method {
 			continue
 		}
 		r.pattern, r.vars = route.pattern, map[string]string{}
@@ -187,12 +181,8 @@ func (s *server) serve(r *request) error {
 		if r.version < route.since {
 			return fmt.Errorf("%s requires minimum API version %s: %w", route.key(), versionText(route.since), errdefs.ErrInvalid)
 		}
+		r.asked = r.vars["id"]
 		return s.authorize(r, func() error { return s.handle(r, &route) })
-	}
-	if otherMethod {
-		r.w.Header().Set("Content-Type", "application/json")
-		r.w.WriteHeader(http.StatusMethodNotAllowed)
-		return json.NewEncoder(r.w).Encode(common.ErrorResponse{Message: "method not allowed"})
 	}
 	return fmt.Errorf("page not found: %w", errdefs.ErrNotFound)
 }
@@ -260,7 +250,6 @@ func checkBrowser(r *http.Request) error {
 	return fmt.Errorf("host %q is not this one: %w", host, errdefs.ErrForbidden)
 }
 
-// decode reads the request's JSON into v. Unknown fields are let through, as Docker
 // readBody reads a body of at most so many bytes. A client that stalls or sends more is answered and then
 // cut off.
 func (r *request) readBody(most int64) ([]byte, error) {
@@ -287,7 +276,8 @@ func (r *request) readBody(most int64) ([]byte, error) {
 	return body, nil
 }
 
-// does: clients of newer versions send them.
+// decode reads the request's JSON into v. Unknown fields are let through, as Docker does: clients of newer
+// versions send them.
 func (r *request) decode(v any) error {
 	if ct := r.Header.Get("Content-Type"); ct != "" || r.ContentLength != 0 {
 		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {

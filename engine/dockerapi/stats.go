@@ -94,6 +94,11 @@ func (s *server) sample(r *request, c *engine.Container) (*container.StatsRespon
 		out.MemoryStats.Stats[name] = v
 	}
 	out.PidsStats = container.PidsStats{Current: stats.Pids, Limit: stats.PidsLimit}
+	if cgroupVersion() == "1" { // as Docker: lists of version 1 are empty, those that version 2 has no figures for are null
+		none, io := []container.BlkioStatEntry{}, &out.BlkioStats
+		io.IoServiceBytesRecursive, io.IoServicedRecursive, io.IoQueuedRecursive, io.IoServiceTimeRecursive = none, none, none, none
+		io.IoWaitTimeRecursive, io.IoMergedRecursive, io.IoTimeRecursive, io.SectorsRecursive = none, none, none, none
+	}
 	for _, b := range stats.Block {
 		entry := func(op string, v uint64) container.BlkioStatEntry {
 			return container.BlkioStatEntry{Major: b.Major, Minor: b.Minor, Op: op, Value: v}

@@ -43,11 +43,14 @@ func statusOf(err error) int {
 
 // messageOf is err for people: the kind is told by the status already.
 func messageOf(err error) string {
-	text := err.Error()
+	return visible(withoutKinds(err.Error()))
+}
+
+func withoutKinds(text string) string {
 	for _, s := range statuses {
 		text = strings.ReplaceAll(text, ": "+s.kind.Error(), "")
 	}
-	return visible(text)
+	return text
 }
 
 // visible writes control characters as Go does: a message may quote what a client sent, and ends on a terminal.

@@ -193,7 +193,7 @@ func TestStatusOf(t *testing.T) {
 	if statusOf(io.EOF) != http.StatusInternalServerError {
 		t.Error("an unknown error")
 	}
-	if got := messageOf(noImage("x", errdefs.ErrNotFound)); got != "No such image: x" {
+	if got := messageOf(noImage("x", errdefs.ErrNotFound)); got != "No such image: x:latest" {
 		t.Errorf("message %q", got)
 	}
 }

@@ -68,7 +68,6 @@ func (s *server) volumePlugins(ctx context.Context) []string {
 
 // foreignVolumes are those that plug-ins have besides the ones that were made here.
 func (s *server) foreignVolumes(ctx context.Context) (out []engine.Volume, warnings []string) {
-	warnings = []string{}
 	for _, driver := range s.volumePlugins(ctx) {
 		list, err := s.engine.PluginVolumes(ctx, driver)
 		if err != nil {

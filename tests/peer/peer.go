@@ -9,18 +9,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"novaagent/tests/need"
 )
@@ -87,10 +89,17 @@ func Dockerd(t testing.TB, r Release) *Daemon {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
 	cgroup := "/nova-agent-peer" + strings.ReplaceAll(dir, "/", "-")
-	removeCgroup(t, cgroup)
-	return start(t, "dockerd "+r.Docker, path("sock"), syscall.CLONE_NEWPID, "sh", "-c", prepare, "sh", dir, usr,
+	watch(t, dir, cgroup)
+	d := start(t, "dockerd "+r.Docker, path("sock"), syscall.CLONE_NEWPID, "sh", "-c", prepare, "sh", dir, usr,
 		"dockerd", "--data-root", path("data"), "--exec-root", path("exec"), "--pidfile", path("pid"), "--host", "unix://"+path("sock"),
 		"--cgroup-parent", cgroup, "--exec-opt", "native.cgroupdriver=cgroupfs", "--storage-driver", "overlay2")
+	t.Cleanup(func() { // what is frozen by cgroup v1 cannot be killed
+		states, _ := filepath.Glob("/sys/fs/cgroup/freezer" + cgroup + "/*/freezer.state")
+		for _, path := range states {
+			_ = os.WriteFile(path, []byte("THAWED"), 0o644) // it is gone
+		}
+	})
+	return d
 }
 
 // Podman starts the Docker API of Debian 12's podman with its files in a directory of the test's own. It runs containers
@@ -102,7 +111,7 @@ func Podman(t testing.TB) *Daemon {
 	usr := root(t, "podman")
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
-	removeCgroup(t, "/libpod_parent")
+	watch(t, dir, "/libpod_parent")
 	runtime := "runc"
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		runtime = "crun"
@@ -112,29 +121,50 @@ func Podman(t testing.TB) *Daemon {
 		"--storage-driver", "overlay", "system", "service", "--time", "0", "unix://"+path("sock"))
 }
 
-// removeCgroup removes at the end what a daemon leaves empty.
-func removeCgroup(t testing.TB, name string) {
-	t.Cleanup(func() {
-		found, _ := filepath.Glob("/sys/fs/cgroup/*" + name)
-		for _, top := range append(found, "/sys/fs/cgroup"+name) {
-			var dirs []string
-			_ = filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-				if err == nil && d.IsDir() {
-					dirs = append(dirs, path)
-				}
-				return nil // what is not there needs no removal
-			})
-			for _, d := range slices.Backward(dirs) {
-				os.Remove(d)
-			}
-		}
-	})
-}
-
 // Start runs another daemon, in network and mount namespaces of its own, that will listen on the socket.
 func Start(t testing.TB, name, socket string, args ...string) *Daemon {
 	t.Helper()
 	return start(t, name, socket, 0, append([]string{"sh", "-c", `mount --make-rprivate / && ip link set lo up && exec "$@"`, "sh"}, args...)...)
+}
+
+// sweep waits until the test has ended, killed or not, and removes what a dockerd has outside of its namespaces: its
+// files and its cgroups. Its processes have ended then, but for the last moments of them.
+const sweep = `cat >/dev/null
+for i in $(seq 100); do
+	for f in "/sys/fs/cgroup/freezer$2"/*/freezer.state; do
+		[ ! -e "$f" ] || echo THAWED >"$f"
+	done
+	for d in "/sys/fs/cgroup$2" /sys/fs/cgroup/*"$2"; do
+		[ ! -d "$d" ] || find "$d" -depth -type d -exec rmdir {} + 2>/dev/null
+	done
+	rm -rf "$1" 2>/dev/null
+	left=$(ls -d "$1" "/sys/fs/cgroup$2" /sys/fs/cgroup/*"$2" 2>/dev/null)
+	[ -n "$left" ] || exit 0
+	sleep 0.1
+done
+echo "left behind: $left"
+exit 1`
+
+// watch starts a process that outlives the test, to sweep behind it.
+func watch(t testing.TB, dir, cgroup string) {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", sweep, "sh", dir, cgroup)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // ctrl-c is for the test only
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("%v: %s", err, said.String())
+		}
+	})
 }
 
 func start(t testing.TB, name, socket string, flags uintptr, args ...string) *Daemon {
@@ -145,14 +175,29 @@ func start(t testing.TB, name, socket string, flags uintptr, args ...string) *Da
 	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | flags}
-	if err := cmd.Start(); err != nil {
+	// With the first process of a PID namespace all end; and it ends with this one.
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | flags, Pdeathsig: syscall.SIGKILL, Setpgid: true,
+	}
+	started, ended := make(chan error, 1), make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // Pdeathsig is about the thread
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			ended <- cmd.Wait()
+		}
+	}()
+	if err := <-started; err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
 	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
+		sig := syscall.SIGTERM
+		if flags&syscall.CLONE_NEWPID != 0 {
+			sig = syscall.SIGKILL // nothing is to be saved, and containers need not be waited for
+		}
+		cmd.Process.Signal(sig)
 		select {
 		case <-ended:
 		case <-time.After(time.Minute):
@@ -197,6 +242,58 @@ func (d *Daemon) Command(t testing.TB, release string, args ...string) *exec.Cmd
 		enter = append(enter, "unshare", "-m", "sh", "-c", `mount --bind "$1/usr" /usr && shift && exec "$@"`, "sh", root(t, release))
 	}
 	return exec.Command("nsenter", append(enter, args...)...)
+}
+
+// Relay lets the daemon reach what listens on a TCP address of this process's own network, by the same address.
+func (d *Daemon) Relay(t testing.TB, addr string) {
+	t.Helper()
+	if d.PID == 0 {
+		return
+	}
+	type made struct {
+		net.Listener
+		err error
+	}
+	listening := make(chan made, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with this function
+		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", d.PID))
+		if err == nil {
+			defer ns.Close()
+			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+		}
+		var l net.Listener
+		if err == nil {
+			l, err = net.Listen("tcp", addr)
+		}
+		listening <- made{l, err}
+	}()
+	l := <-listening
+	if l.err != nil {
+		t.Fatal(l.err)
+	}
+	var relays sync.WaitGroup
+	relays.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			relays.Go(func() {
+				defer in.Close()
+				out, err := net.Dial("tcp", addr)
+				if err != nil {
+					return
+				}
+				defer out.Close()
+				stop := context.AfterFunc(t.Context(), func() { in.Close() })
+				defer stop()
+				go func() { _, _ = io.Copy(out, in); out.Close() }()
+				_, _ = io.Copy(in, out)
+			})
+		}
+	})
+	t.Cleanup(func() { l.Close(); relays.Wait() })
 }
 
 // Do makes a request; the caller closes the body. An answer of 300 and more is an error with its text.
