@@ -24,14 +24,15 @@ ok:
 	MOVD	ZR, errno+56(FP)
 	RET
 
-// func park(trap, a1, a2, a3, a4, a5 uintptr) (pid, errno uintptr)
+// func park(trap, a1, a2, a3, a4, parent uintptr) (pid, errno uintptr)
 TEXT ·park(SB),NOSPLIT,$0-64
 	MOVD	a1+8(FP), R0
 	MOVD	a2+16(FP), R1
 	MOVD	a3+24(FP), R2
 	MOVD	a4+32(FP), R3
-	MOVD	a5+40(FP), R4
+	MOVD	$0, R4
 	MOVD	$0, R5
+	MOVD	parent+40(FP), R9
 	MOVD	trap+0(FP), R8
 	SVC
 	CMN	$4095, R0
@@ -54,6 +55,10 @@ child:
 	MOVD	$0, R4
 	MOVD	$167, R8	// SYS_prctl
 	SVC
+	MOVD	$173, R8	// SYS_getppid
+	SVC
+	CMP	R9, R0
+	BNE	orphan
 	MOVD	$0, R0
 	MOVD	$0, R1
 	MOVD	$0, R2
@@ -62,3 +67,8 @@ child:
 	MOVD	$73, R8	// SYS_ppoll
 	SVC
 	B	child
+orphan:
+	MOVD	$0, R0
+	MOVD	$94, R8	// SYS_exit_group
+	SVC
+	B	orphan

@@ -24,14 +24,15 @@ err:
 	MOV	A0, errno+56(FP)
 	RET
 
-// func park(trap, a1, a2, a3, a4, a5 uintptr) (pid, errno uintptr)
+// func park(trap, a1, a2, a3, a4, parent uintptr) (pid, errno uintptr)
 TEXT ·park(SB),NOSPLIT|NOFRAME,$0-64
 	MOV	a1+8(FP), A0
 	MOV	a2+16(FP), A1
 	MOV	a3+24(FP), A2
 	MOV	a4+32(FP), A3
-	MOV	a5+40(FP), A4
+	MOV	ZERO, A4
 	MOV	ZERO, A5
+	MOV	parent+40(FP), S2
 	MOV	trap+0(FP), A7
 	ECALL
 	MOV	$-4096, T0
@@ -54,6 +55,9 @@ child:
 	MOV	ZERO, A4
 	MOV	$167, A7	// SYS_prctl
 	ECALL
+	MOV	$173, A7	// SYS_getppid
+	ECALL
+	BNE	A0, S2, orphan
 	MOV	ZERO, A0
 	MOV	ZERO, A1
 	MOV	ZERO, A2
@@ -62,3 +66,8 @@ child:
 	MOV	$73, A7	// SYS_ppoll
 	ECALL
 	JMP	child
+orphan:
+	MOV	ZERO, A0
+	MOV	$94, A7	// SYS_exit_group
+	ECALL
+	JMP	orphan

@@ -6,14 +6,14 @@ import (
 )
 
 // vfork does clone(2) by the given raw arguments and survives that the child runs on the caller's stack.
-// park does the same, and the child sleeps for ever without touching memory. Both
+// park does the same, and the child sleeps for ever, as long as it is parent's, without touching memory. Both
 // are in asm_*.s.
 //
 //go:noescape
 func vfork(trap, a1, a2, a3, a4, a5 uintptr) (pid, errno uintptr)
 
 //go:noescape
-func park(trap, a1, a2, a3, a4, a5 uintptr) (pid, errno uintptr)
+func park(trap, a1, a2, a3, a4, parent uintptr) (pid, errno uintptr)
 
 // The runtime's side of a fork. Blocking all signals from before the fork on keeps
 // a handler from running in the child; gVisor links to the same three, so
@@ -328,7 +328,8 @@ type Parked struct{ PID int }
 
 // Park clones a process into new namespaces given by flags. It ends by Kill, or when the thread
 // that called Park does: the caller locks the goroutine to its thread until Kill. So a
-// process that is killed meanwhile leaves no holder behind.
+// process that is killed meanwhile, at whatever moment, leaves no holder behind. The flags must not
+// ask for a PID namespace: the holder could not tell its parent there.
 func Park(flags uintptr) (Parked, error) {
 	syscall.ForkLock.Lock()
 	pid, errno := parkChild(flags | syscall.CLONE_VM | uintptr(syscall.SIGCHLD))
@@ -343,8 +344,9 @@ func Park(flags uintptr) (Parked, error) {
 //go:norace
 func parkChild(flags uintptr) (pid, errno uintptr) {
 	a1, a2 := cloneOrder(flags)
+	parent := uintptr(syscall.Getpid())
 	runtime_BeforeFork()
-	pid, errno = park(syscall.SYS_CLONE, a1, a2, 0, 0, 0)
+	pid, errno = park(syscall.SYS_CLONE, a1, a2, 0, 0, parent)
 	runtime_AfterFork()
 	return pid, errno
 }
