@@ -13,10 +13,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"novaagent/engine/dockerapi"
+	"novaagent/tests/leak"
 )
 
 // described is what the tests read of the API's OpenAPI document.
@@ -255,18 +257,39 @@ func TestSlowClients(t *testing.T) {
 	logs.Close()
 }
 
-// TestDisconnects: clients of every stream of bytes that go in the middle leave no goroutine behind (newAPI looks).
+// TestDisconnects: clients of every stream of bytes that go in the middle leave no goroutine (newAPI looks) and no descriptor
+// behind.
 func TestDisconnects(t *testing.T) {
 	a := newAPI(t)
 	id := a.create(t, `,"Tty":false,"OpenStdin":true,"Cmd":["sh","-c","head -c 20000000 /dev/zero > /big; echo ready; exec cat /dev/zero"]`)
 	a.start(t, id)
+	a.do(t, "POST", "/containers/"+id+"/pause", "") // the log does not grow meanwhile
+	a.do(t, "POST", "/containers/"+id+"/unpause", "")
+	// The first round is for what the engine opens once, or makes anew after a start while nobody waits.
+	a.disconnects(t, id)
+	before := leak.Take(descriptors)
+	for range 3 {
+		a.disconnects(t, id)
+	}
+	if left := leak.Await(before, descriptors); len(left) > 0 {
+		t.Errorf("left behind:\n\t%s", strings.Join(left, "\n\t"))
+	}
+	if status, body := a.do(t, "GET", "/containers/"+id+"/json", ""); status != 200 || !strings.Contains(body, `"Running":true`) {
+		t.Errorf("the container: %d %.300s", status, body)
+	}
+}
+
+// descriptors leaves out everything else.
+var descriptors = leak.Options{Dirs: []string{"/nonexistent"}, NoGoroutines: true, NoLinks: true, NoChildren: true}
+
+// disconnects goes away in the middle of every stream of bytes of a container.
+func (a *api) disconnects(t *testing.T, id string) {
+	t.Helper()
 	status, body := a.do(t, "POST", "/containers/"+id+"/exec", `{"Cmd":["cat","/dev/zero"],"AttachStdout":true}`)
 	var exec struct{ ID string }
 	if err := json.Unmarshal([]byte(body), &exec); err != nil || status != 201 {
 		t.Fatal(status, body)
 	}
-	a.do(t, "POST", "/containers/"+id+"/pause", "") // the log does not grow meanwhile
-	a.do(t, "POST", "/containers/"+id+"/unpause", "")
 	start := `{"Detach":false,"Tty":false}`
 	for i, head := range []string{
 		"GET /containers/" + id + "/export HTTP/1.1\r\nHost: d\r\n\r\n",
@@ -287,8 +310,12 @@ func TestDisconnects(t *testing.T) {
 			readHead(t, r)
 		}
 		if i%2 == 0 {
-			// In the midst of bytes, if some come.
-			if err := conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+			// In the midst of bytes, if some come. Those of the exec do: until then it has not begun.
+			patient := 100 * time.Millisecond
+			if strings.HasPrefix(head, "POST /exec") {
+				patient = patience
+			}
+			if err := conn.SetReadDeadline(time.Now().Add(patient)); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := io.CopyN(io.Discard, r, 10_000); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -297,7 +324,16 @@ func TestDisconnects(t *testing.T) {
 		}
 		conn.Close()
 	}
-	if status, body := a.do(t, "GET", "/containers/"+id+"/json", ""); status != 200 || !strings.Contains(body, `"Running":true`) {
-		t.Errorf("the container: %d %.300s", status, body)
+	// The exec's process goes on without its client, as in Docker, and with it the engine's connection to it and its pidfd.
+	status, body = a.do(t, "GET", "/exec/"+exec.ID+"/json", "")
+	var running struct {
+		Running bool
+		Pid     int
+	}
+	if err := json.Unmarshal([]byte(body), &running); err != nil || status != 200 || !running.Running {
+		t.Fatal(status, body)
+	}
+	if err := syscall.Kill(running.Pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -20,14 +20,14 @@ import (
 
 // Exec is a process that was started by Task.Exec.
 type Exec struct {
-	t     *Task
-	id    string
-	pid   int
-	pidfd *os.File
-	done  chan struct{}
+	t    *Task
+	id   string
+	pid  int
+	done chan struct{}
 
-	mu   sync.Mutex
-	exit Exit // guarded by mu, final once done is closed
+	mu    sync.Mutex
+	pidfd *os.File // guarded by mu: nil once the process has ended
+	exit  Exit     // guarded by mu, final once done is closed
 }
 
 // Exec starts a further process in the container and copies between it and streams.
@@ -224,6 +224,8 @@ func (e *Exec) serve(c *conn, s Streams) {
 func (e *Exec) end(x Exit) {
 	e.mu.Lock()
 	e.exit = x
+	e.pidfd.Close()
+	e.pidfd = nil
 	e.mu.Unlock()
 	close(e.done)
 }
@@ -251,10 +253,10 @@ func (e *Exec) Wait(ctx context.Context) (Exit, error) {
 
 // Signal sends sig to the process. errdefs.ErrNotFound: it has ended.
 func (e *Exec) Signal(ctx context.Context, sig syscall.Signal) error {
-	select {
-	case <-e.done:
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.pidfd == nil {
 		return fmt.Errorf("exec %s: signal: it has ended: %w", e.id, errdefs.ErrNotFound)
-	default:
 	}
 	if err := kernel.SignalProcess(e.pidfd, sig); err != nil {
 		return fmt.Errorf("exec %s: %w", e.id, err)
@@ -264,10 +266,10 @@ func (e *Exec) Signal(ctx context.Context, sig syscall.Signal) error {
 
 // Kill ends the process and its process group.
 func (e *Exec) Kill() error {
-	select {
-	case <-e.done:
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.pidfd == nil {
 		return nil
-	default:
 	}
 	if err := kernel.KillGroup(e.pidfd); err != nil && !errors.Is(err, errdefs.ErrNotFound) {
 		return fmt.Errorf("exec %s: kill: %w", e.id, err)

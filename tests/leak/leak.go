@@ -37,6 +37,8 @@ type Options struct {
 	Dirs []string
 	// NoGoroutines leaves goroutines of this process out, for tests that run in parallel.
 	NoGoroutines bool
+	// NoChildren leaves out processes.
+	NoChildren bool
 	// NoLinks leaves out network links of this namespace, which other tests on the machine may come and go with.
 	NoLinks bool
 }
@@ -85,7 +87,9 @@ func Take(o Options) Snapshot {
 	s.mounts(o.Dirs)
 	s.cgroups(o.Cgroups)
 	s.loops(o.Dirs)
-	s.children()
+	if !o.NoChildren {
+		s.children()
+	}
 	s.descriptors()
 	if !o.NoLinks {
 		s.links()
