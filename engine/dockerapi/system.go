@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strings"
 
 	"github.com/moby/moby/api/types/system"
 )
@@ -27,12 +28,20 @@ func (s *server) ping(r *request) error {
 	return nil
 }
 
+// composeVersion is the newest API version for docker-compose 1.x: it asks for the newest that /version tells, though
+// it needs fields of images and events that Docker took out in 1.45 and 1.52.
+const composeVersion = 43
+
 func (s *server) version(r *request) error {
 	kernel := kernelRelease()
+	newest := maxVersion
+	if strings.HasPrefix(r.Header.Get("User-Agent"), "docker-compose/1.") {
+		newest = composeVersion
+	}
 	return r.reply(http.StatusOK, system.VersionResponse{
 		Platform:      system.PlatformInfo{Name: "nova-agent"},
 		Version:       s.opts.Version,
-		APIVersion:    versionText(maxVersion),
+		APIVersion:    versionText(newest),
 		MinAPIVersion: versionText(minVersion),
 		Os:            "linux",
 		Arch:          runtime.GOARCH,
@@ -41,7 +50,7 @@ func (s *server) version(r *request) error {
 		Components: []system.ComponentVersion{{
 			Name: "Engine", Version: s.opts.Version,
 			Details: map[string]string{
-				"ApiVersion": versionText(maxVersion), "MinAPIVersion": versionText(minVersion), "Os": "linux",
+				"ApiVersion": versionText(newest), "MinAPIVersion": versionText(minVersion), "Os": "linux",
 				"Arch": runtime.GOARCH, "GoVersion": runtime.Version(), "KernelVersion": kernel,
 			},
 		}},

@@ -1,8 +1,10 @@
 package dockerapi_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -206,6 +208,31 @@ func TestPing(t *testing.T) {
 	} {
 		if status, body := a.do(t, "GET", path, ""); status != 400 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+}
+
+// TestComposeVersion: docker-compose 1.x, which asks for whatever /version tells, is told of a version that it can speak.
+func TestComposeVersion(t *testing.T) {
+	a := newAPI(t)
+	client := http.Client{Timeout: patience, Transport: &http.Transport{
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return net.Dial("unix", a.socket) }, DisableKeepAlives: true,
+	}}
+	for agent, want := range map[string]string{"docker-compose/1.29.2 docker-py/5.0.3": "1.43", "docker-py/5.0.3": "1.57", "docker-compose/2.40.3": "1.57"} {
+		req, err := http.NewRequest(http.MethodGet, "http://docker/version", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("User-Agent", agent)
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v struct{ ApiVersion string }
+		err = json.NewDecoder(resp.Body).Decode(&v)
+		resp.Body.Close()
+		if err != nil || v.ApiVersion != want {
+			t.Errorf("%s: %s, %v", agent, v.ApiVersion, err)
 		}
 	}
 }
