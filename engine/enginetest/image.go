@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -69,7 +70,9 @@ func ArchiveOf(t testing.TB, dir, name string, config ocispec.ImageConfig) []byt
 	t.Helper()
 	layer := Tar(t, dir)
 	sum := sha256.Sum256(layer)
+	created := time.Date(2024, time.February, 29, 12, 0, 0, 0, time.UTC)
 	image := ocispec.Image{
+		Created:  &created,
 		Platform: ocispec.Platform{Architecture: goarch, OS: "linux"},
 		Config:   config,
 		RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: digests(sum)},

@@ -233,15 +233,47 @@ func start(t testing.TB, name, socket string, flags uintptr, args ...string) *Da
 	}
 }
 
-// Command is a program of a Debian release, in the daemon's network namespace; of this machine, if the release is "".
+// Clients is a Debian release's docker command line client and docker-compose.
+type Clients struct {
+	Release string
+	Docker  string // its version, as 20.10
+	Compose string // as 1.29
+}
+
+// AllClients are those that tests/peer/fetch unpacks, oldest first. Those of Debian testing are newer than they were when this was
+// written, some day.
+var AllClients = []Clients{{"bookworm", "20.10", "1.29"}, {"trixie", "26.1", "2.26"}, {"forky", "28.5", "2.40"}}
+
+// Install puts into a directory for $PATH docker and docker-compose, which run those of the release in the network namespace
+// of the daemon.
+func (c Clients) Install(t testing.TB, d *Daemon, dir string) {
+	t.Helper()
+	for _, name := range []string{"docker", "docker-compose"} {
+		args := d.Command(t, c.Release, "/usr/bin/"+name).Args
+		for i, a := range args {
+			args[i] = "'" + strings.ReplaceAll(a, "'", `'\''`) + "'"
+		}
+		// A script cannot take a variable away, and an empty one counts with the older clients.
+		script := "#!/bin/sh\n[ -n \"$DOCKER_HOST\" ] || unset DOCKER_HOST\nexec " + strings.Join(args, " ") + ` "$@"` + "\n"
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Command is a program of a Debian release, in the daemon's network namespace if it has one of its own; of this machine, if the release is "".
 func (d *Daemon) Command(t testing.TB, release string, args ...string) *exec.Cmd {
 	t.Helper()
 	need.Command(t, "nsenter", "unshare")
-	enter := []string{"-n", "-t", strconv.Itoa(d.PID)}
-	if release != "" {
-		enter = append(enter, "unshare", "-m", "sh", "-c", `mount --bind "$1/usr" /usr && shift && exec "$@"`, "sh", root(t, release))
+	var enter []string
+	if d.PID != 0 {
+		enter = []string{"nsenter", "-n", "-t", strconv.Itoa(d.PID)}
 	}
-	return exec.Command("nsenter", append(enter, args...)...)
+	if release != "" {
+		enter = append(enter, "unshare", "-m", "sh", "-c", `mount --bind "$1/usr" /usr && shift && PATH=/usr/sbin:/usr/bin exec "$@"`, "sh", root(t, release))
+	}
+	args = append(enter, args...)
+	return exec.Command(args[0], args[1:]...)
 }
 
 // Relay lets the daemon reach what listens on a TCP address of this process's own network, by the same address.
