@@ -10,6 +10,8 @@ import (
 
 var without []string
 
+var composes = peer.AllClients
+
 func servers() map[string]func(*testing.T) *peer.Daemon {
 	all := map[string]func(*testing.T) *peer.Daemon{}
 	for _, r := range peer.Releases {
