@@ -27,6 +27,7 @@ func withFieldCommands(cmds map[string]scriptCommand) map[string]scriptCommand {
 		})
 	}
 	cmds["incgroup"] = inCgroup
+	cmds["tlsserver"] = tlsServer
 	cmds["listen"], cmds["received"] = listen, received
 	return cmds
 }

@@ -19,20 +19,29 @@ import (
 	"novaagent/tests/need"
 )
 
-// serveTLS serves a's engine on a TCP port with the certificates of dir.
+// serveTLS serves a's engine on a TCP port with the certificates of dir, until the end of the test.
 func (a *api) serveTLS(t *testing.T, dir string) (address string) {
 	t.Helper()
+	address, stop, err := a.startTLS(t, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return address
+}
+
+// startTLS is serveTLS until stop is called.
+func (a *api) startTLS(t testing.TB, dir string) (address string, stop func(), err error) {
 	list, err := dockerapi.Endpoint{Host: "tcp://127.0.0.1:0", Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), TLS: &dockerapi.TLSFiles{
 		CA: dir + "/ca.pem", Cert: dir + "/server.pem", Key: dir + "/server.key",
 	}}.Listen()
 	if err != nil {
-		t.Fatal(err)
+		return "", nil, err
 	}
 	server := dockerapi.NewServer(dockerapi.New(a.engine, dockerapi.Options{Version: "0.0-test"}))
 	done := make(chan error)
 	go func() { done <- server.Serve(list[0]) }()
-	t.Cleanup(func() { server.Close(); <-done })
-	return list[0].Addr().String()
+	return list[0].Addr().String(), func() { server.Close(); <-done }, nil
 }
 
 // certDir has what docker looks for in DOCKER_CERT_PATH.
