@@ -27,10 +27,10 @@ cluster-down:
 test:
 	tests/run
 
-# Ten minutes: a dockerd is started for each script.
+# A dockerd is started for each script.
 test-peer: shim
 	tests/peer/fetch
-	NOVA_AGENT_TEST_STRICT=1 $(GO) test -tags peer -count 1 -timeout 60m -run 'Peer|DockerPy|Dockerode|Moby|Terminal|Compose' ./engine/dockerapi ./tests/clients
+	NOVA_AGENT_TEST_STRICT=1 $(GO) test -tags peer -count 1 -timeout 60m -run 'Peer|Differ|DockerPy|Dockerode|Moby|Terminal|Compose' ./engine/dockerapi ./tests/clients
 
 lint:
 	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "not gofmt'ed: $$unformatted"; exit 1; }
