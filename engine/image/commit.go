@@ -50,7 +50,8 @@ func (s *Store) dockerImage(ctx context.Context, d digest.Digest) (config docker
 	return config, decodeJSON("configuration", raw, &config)
 }
 
-// Commit makes an image of another one and a layer on top of it. The layer's blob is kept.
+// Commit makes an image of another one and a layer on top of it. The layer's blob is made of its files, each
+// time that somebody wants it; it is the same each time.
 // Reading and errors are as with Import; ErrNotFound if the base is not there.
 func (s *Store) Commit(ctx context.Context, a Addition) (img Image, err error) {
 	src := &source{r: a.Layer, max: s.limits.MaxArchiveBytes}
@@ -67,7 +68,7 @@ func (s *Store) Commit(ctx context.Context, a Addition) (img Image, err error) {
 		if err != nil {
 			return err
 		}
-		if layer, err = s.unpackStream(ctx, src, newBudget(s.limits), true, below); err != nil {
+		if layer, err = s.unpackStream(ctx, src, newBudget(s.limits), remakeBlob, below); err != nil {
 			return err
 		}
 		now := time.Now().UTC()

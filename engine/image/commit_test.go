@@ -16,7 +16,7 @@ import (
 func TestCommit(t *testing.T) {
 	s := newStore(t)
 	ctx := context.Background()
-	base := mustImport(t, s, ociArchive(t, twoLayers(t).named("example.org/base:v1")), ImportOptions{ArchiveNames: true})
+	base := mustImport(t, s, ociArchive(t, twoLayers(t).named("example.org/base:v1")), ImportOptions{ArchiveNames: true, KeepBlobs: true})
 	for name, tt := range map[string]struct {
 		layer []byte
 		want  error
@@ -58,6 +58,19 @@ func TestCommit(t *testing.T) {
 	}
 	if got, ok := readLayers(t, s, made.Digest, "added"); !ok || got != "by the layer" {
 		t.Errorf("the layer's file is %q %v", got, ok)
+	}
+	// Its blob was not stored: what is made for whoever wants it is what the image names, each time.
+	for range 2 {
+		c, err := s.Contents(ctx, made.Digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := len(c.DiffIDs) - 1; c.DiffIDs[last] != made.Layers[last].DiffID || c.Manifest.Digest != made.Digest || c.Config.Digest != made.ConfigDigest {
+			t.Errorf("made again: %v, manifest %s, configuration %s; the image is %+v", c.DiffIDs, c.Manifest.Digest, c.Config.Digest, made)
+		}
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 	// The base may go: its layers stay with the new image.
 	if err := s.Remove(ctx, base.Digest.String()); err != nil {

@@ -210,7 +210,11 @@ func (s *Store) ImportRootfs(ctx context.Context, r io.Reader, opts ImportOption
 	var layer streamLayer
 	err = s.leased(ctx, func(ctx context.Context) error {
 		b := newBudget(opts.Limits)
-		layer, err = s.unpackStream(ctx, src, b, opts.KeepBlobs, stack{})
+		choice := dropBlob
+		if opts.KeepBlobs {
+			choice = keepBlob
+		}
+		layer, err = s.unpackStream(ctx, src, b, choice, stack{})
 		if err != nil {
 			return err
 		}

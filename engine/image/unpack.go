@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"novaagent/engine/errdefs"
+	"novaagent/engine/kernel"
 	"novaagent/engine/pipe"
 )
 
@@ -170,8 +172,19 @@ func (k stack) chain(more ...digest.Digest) digest.Digest {
 	return identity.ChainID(append(slices.Clone(k.diffIDs), more...))
 }
 
+// blobChoice says what becomes of the stream that a layer is unpacked from.
+type blobChoice int
+
+const (
+	dropBlob blobChoice = iota // its digest is taken
+	keepBlob                   // it is stored
+	// remakeBlob: the layer's blob is what writeLayer makes of its files, whenever somebody wants it. Nobody has seen the
+	// stream, so its digest says nothing; and the disk, which all waits for, writes the files once.
+	remakeBlob
+)
+
 // unpackStream unpacks a single layer from src while it is read.
-func (s *Store) unpackStream(ctx context.Context, src *source, b *budget, keep bool, below stack) (l streamLayer, err error) {
+func (s *Store) unpackStream(ctx context.Context, src *source, b *budget, choice blobChoice, below stack) (l streamLayer, err error) {
 	w, err := s.begin(ctx, string(below.chain()))
 	if err != nil {
 		return l, err
@@ -182,34 +195,42 @@ func (s *Store) unpackStream(ctx context.Context, src *source, b *budget, keep b
 		return l, err
 	}
 	defer plain.Close()
-	sum := sha256.New()
-	digested := func() digest.Digest { return digest.NewDigest(digest.SHA256, sum) }
-	var copied io.Writer = sum
-	var kept *keeper
-	if keep {
-		if kept, err = s.keeper(ctx, ocispec.Descriptor{}); err != nil {
+	before := b.stream
+	early := &earlySync{r: &bounded{r: plain, budget: &b.stream, max: b.limits.MaxUnpackedBytes}, dir: w.dir}
+	defer func() { err = errors.Join(err, early.wait()) }()
+	if choice == remakeBlob {
+		if err := w.fill(ctx, early, below, b); err != nil {
 			return l, err
 		}
-		defer func() { err = kept.end(ctx, err) }()
-		copied, digested = kept, kept.Digest
-	}
-	before := b.stream
-	copying := copyAside(&bounded{r: plain, budget: &b.stream, max: b.limits.MaxUnpackedBytes}, copied)
-	w.applied, err = applyLayer(ctx, w.dir, copying, below.dirs, b)
-	if err == nil {
-		if _, err = io.Copy(io.Discard, copying); err != nil {
-			err = layerError(err)
+		made := &hashed{Hash: sha256.New()}
+		early.begin() // beside the hashing
+		if err := writeLayer(ctx, made, unpackedLayer{dir: w.dir, opaque: w.applied.opaqueRoot}); err != nil {
+			return l, err
 		}
-	}
-	if err := copying.end(err); err != nil {
-		return l, err
+		l = streamLayer{diffID: digest.NewDigest(digest.SHA256, made), size: made.size}
+	} else {
+		sum := sha256.New()
+		var copied io.Writer = sum
+		digested := func() digest.Digest { return digest.NewDigest(digest.SHA256, sum) }
+		var kept *keeper
+		if choice == keepBlob {
+			if kept, err = s.keeper(ctx, ocispec.Descriptor{}); err != nil {
+				return l, err
+			}
+			defer func() { err = kept.end(ctx, err) }()
+			copied, digested = kept, kept.Digest
+		}
+		copying := copyAside(early, copied)
+		if err := copying.end(w.fill(ctx, copying, below, b)); err != nil {
+			return l, err
+		}
+		l = streamLayer{diffID: digested(), size: before - b.stream}
+		if kept != nil {
+			kept.desc = ocispec.Descriptor{Digest: l.diffID, Size: l.size}
+		}
 	}
 	if _, err := io.Copy(io.Discard, src); err != nil {
 		return l, err
-	}
-	l = streamLayer{diffID: digested(), size: before - b.stream}
-	if kept != nil {
-		kept.desc = ocispec.Descriptor{Digest: l.diffID, Size: l.size}
 	}
 	chain := below.chain(l.diffID)
 	unlock, err := s.chains.lock(ctx, chain)
@@ -226,6 +247,62 @@ func (s *Store) unpackStream(ctx context.Context, src *source, b *budget, keep b
 	}
 	_, err = w.commit(ctx, chain)
 	return l, err
+}
+
+// earlySync is a reader of a layer that has the disk begin to write while the rest is unpacked. The owner calls wait.
+type earlySync struct {
+	r     io.Reader
+	dir   string
+	since int // bytes since it began last
+
+	group sync.WaitGroup
+	mu    sync.Mutex
+	busy  bool  // guarded by mu
+	err   error // guarded by mu; an error of the disk is told once
+}
+
+// earlySyncBytes are much for a layer and little for a disk.
+const earlySyncBytes = 64 << 20
+
+func (e *earlySync) Read(b []byte) (int, error) {
+	n, err := e.r.Read(b)
+	if e.since += n; e.since >= earlySyncBytes {
+		e.begin()
+	}
+	return n, err
+}
+
+func (e *earlySync) begin() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.busy || e.since < earlySyncBytes/16 { // not worth it
+		return
+	}
+	e.busy, e.since = true, 0
+	e.group.Go(func() {
+		err := kernel.SyncFS(e.dir)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.busy, e.err = false, errors.Join(e.err, err)
+	})
+}
+
+func (e *earlySync) wait() error {
+	e.group.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.err
+}
+
+// hashed is a hash that counts.
+type hashed struct {
+	hash.Hash
+	size int64
+}
+
+func (h *hashed) Write(b []byte) (int, error) {
+	h.size += int64(len(b))
+	return h.Hash.Write(b)
 }
 
 // asideCopy is a reader of which another goroutine writes a copy, which takes as long as unpacking: the bytes are hashed
@@ -278,6 +355,17 @@ func (s *Store) begin(ctx context.Context, parent string) (*layerWriter, error) 
 	}
 	w.dir = info.Labels[labelUpperdir]
 	return w, nil
+}
+
+// fill unpacks the stream of a layer, and reads it to its end.
+func (w *layerWriter) fill(ctx context.Context, stream io.Reader, below stack, b *budget) (err error) {
+	if w.applied, err = applyLayer(ctx, w.dir, stream, below.dirs, b); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, stream); err != nil {
+		return layerError(err)
+	}
+	return nil
 }
 
 // commit makes the layer findable by its chain ID.
