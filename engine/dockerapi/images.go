@@ -101,6 +101,11 @@ func (s *server) imageList(r *request) error {
 	if err != nil {
 		return err
 	}
+	for _, v := range f["dangling"] {
+		if _, err := strconv.ParseBool(v); err != nil {
+			return fmt.Errorf("invalid filter 'dangling=[%s]': %w", v, errdefs.ErrInvalid)
+		}
+	}
 	if name := r.query.Get("filter"); name != "" && r.version < 25 && len(f["reference"]) == 0 {
 		f["reference"] = []string{name}
 	}
