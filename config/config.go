@@ -162,14 +162,25 @@ type Compute struct {
 
 // Engine is the container engine.
 type Engine struct {
-	CgroupParent  string   `yaml:"cgroup_parent" doc:"Cgroup of all containers and shims."`
-	WarmShims     int      `yaml:"warm_shims" min:"1" doc:"Idle shims kept ready for the next starts."`
-	MaxImage      Size     `yaml:"max_image" min:"0" doc:"Largest unpacked image; 0 is nova-agent's own bound."`
-	LogMaxSize    Size     `yaml:"log_max_size" min:"4096" doc:"Size of one file of a console log."`
-	LogMaxFiles   int      `yaml:"log_max_files" min:"1" doc:"Files kept of a console log."`
-	PluginSockets string   `yaml:"plugin_sockets" doc:"Directories of the sockets of volume and authorization plug-ins, with colons between."`
-	PluginSpecs   string   `yaml:"plugin_specs" doc:"Directories of their .spec and .json files, which name an address."`
-	CDISpecDirs   []string `yaml:"cdi_spec_dirs" default:"/etc/cdi, /var/run/cdi" doc:"Directories of specifications of devices for the Docker API's containers (Container Device Interface); a later one goes first."`
+	CgroupParent   string   `yaml:"cgroup_parent" doc:"Cgroup of all containers and shims."`
+	WarmShims      int      `yaml:"warm_shims" min:"1" doc:"Idle shims kept ready for the next starts."`
+	MaxImage       Size     `yaml:"max_image" min:"0" doc:"Largest unpacked image; 0 is nova-agent's own bound."`
+	LogMaxSize     Size     `yaml:"log_max_size" min:"4096" doc:"Size of one file of a console log."`
+	LogMaxFiles    int      `yaml:"log_max_files" min:"1" doc:"Files kept of a console log."`
+	PluginSockets  string   `yaml:"plugin_sockets" doc:"Directories of the sockets of volume and authorization plug-ins, with colons between."`
+	PluginSpecs    string   `yaml:"plugin_specs" doc:"Directories of their .spec and .json files, which name an address."`
+	CDISpecDirs    []string `yaml:"cdi_spec_dirs" default:"/etc/cdi, /var/run/cdi" doc:"Directories of specifications of devices for the Docker API's containers (Container Device Interface); a later one goes first."`
+	DefaultRuntime string   `yaml:"default_runtime" doc:"Runtime of the Docker API's containers that name none: nova-agent, the engine's own, or one of runtimes. Servers have the engine's own."`
+	Runtimes       Runtimes `yaml:"runtimes" default:"none" doc:"OCI runtimes that containers can be run with (docker run --runtime NAME), each as NAME: {path: PROGRAM, args: [TEXT, ...]}, where args go before its own arguments, as dockerd's runtimes do."`
+}
+
+// Runtimes are OCI runtimes by name.
+type Runtimes map[string]Runtime
+
+// Runtime is a program with the command line interface of runc.
+type Runtime struct {
+	Path string   `yaml:"path"`
+	Args []string `yaml:"args"`
 }
 
 // DockerAPI is where the Docker API is served.
@@ -249,7 +260,7 @@ func Default() *Config {
 			SyncPowerStateInterval: 600 * second, HealInfoCacheInterval: 60 * second,
 			RunningDeletedInterval: 1800 * second, ShutdownGrace: 60 * second,
 		},
-		Engine: Engine{CgroupParent: "/nova-agent", WarmShims: 2, LogMaxSize: 10 << 20, LogMaxFiles: 3, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"},
+		Engine: Engine{CgroupParent: "/nova-agent", WarmShims: 2, LogMaxSize: 10 << 20, LogMaxFiles: 3, CDISpecDirs: []string{"/etc/cdi", "/var/run/cdi"}, DefaultRuntime: ownRuntime,
 			PluginSockets: "/run/docker/plugins", PluginSpecs: "/etc/docker/plugins:/usr/lib/docker/plugins"},
 		DockerAPI: DockerAPI{SocketMode: "0660", TLSVerify: true},
 		Registries: Registries{
@@ -258,6 +269,9 @@ func Default() *Config {
 		Observe: Observe{Listen: "127.0.0.1:9464"},
 	}
 }
+
+// ownRuntime is the name of the engine's own runtime.
+const ownRuntime = "nova-agent"
 
 // complete fills in the defaults that depend on other keys.
 func (c *Config) complete() {

@@ -86,6 +86,12 @@ func TestParseRefuses(t *testing.T) {
 		{"rpc: none\n", `f:1:6: rpc: want keys and values, not "none"`},
 		{"host: a\nhost: b\n", "already defined"},
 		{"placement:\n  valid_interfaces: internal\n", "want a list"},
+		{"engine:\n  runtimes: crun\n", `f:2:13: engine.runtimes: want names of runtimes with a path each, not "crun"`},
+		{"engine:\n  runtimes:\n    a/b: {path: /x}\n", `f:3:5: engine.runtimes: want a name of`},
+		{"engine:\n  runtimes:\n    nova-agent: {path: /x}\n", `f:3:5: engine.runtimes: want a name of`},
+		{"engine:\n  runtimes:\n    crun: {args: [a]}\n", `f:3:11: engine.runtimes.crun.path: want a program`},
+		{"engine:\n  runtimes:\n    crun: {path: /x, runtimeType: y}\n", `f:3:22: engine.runtimes.crun.runtimeType: no such key`},
+		{"engine:\n  default_runtime: kata\n  runtimes: {crun: {path: crun}}\n", `f:2:20: engine.default_runtime: want nova-agent or one of engine.runtimes, not "kata"`},
 		{"- a\n", "the file: want keys and values, not a list"},
 		{"host: a\n\tb: c\n", "f: yaml:"},
 		{"host: a\n---\nhost: b\n", "f:2:1: a second document"},
@@ -122,6 +128,23 @@ func TestSecretsAreMasked(t *testing.T) {
 	}
 	if _, err := Parse("f", []byte("neutron: {password: [s3cret]}")); err == nil || strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("a fault shows a secret: %v", err)
+	}
+}
+
+func TestRuntimes(t *testing.T) {
+	const file = "engine:\n  default_runtime: crun\n  runtimes:\n    crun: {path: crun, args: [--debug]}\n    kata: {path: /opt/kata}\n"
+	c, err := Parse("f", []byte(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Parse("f", c.YAML(true, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []Engine{c.Engine, again.Engine} {
+		if e.DefaultRuntime != "crun" || len(e.Runtimes) != 2 || e.Runtimes["crun"].Path != "crun" || len(e.Runtimes["crun"].Args) != 1 || e.Runtimes["kata"].Path != "/opt/kata" {
+			t.Errorf("got %+v", e)
+		}
 	}
 }
 

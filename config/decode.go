@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,6 +44,7 @@ func Parse(name string, data []byte) (*Config, error) {
 	if len(doc.Content) > 0 {
 		d.structure(doc.Content[0], reflect.ValueOf(c).Elem(), "")
 	}
+	d.checkDefaultRuntime(&c.Engine)
 	if len(d.faults) > 0 {
 		return nil, fmt.Errorf("%w: %w", errors.Join(d.faults...), errdefs.ErrInvalid)
 	}
@@ -63,6 +65,8 @@ func Exposed(path string) (bool, error) {
 type decoder struct {
 	name   string
 	faults []error
+	// defaultRuntime is the value of that key, if it is given.
+	defaultRuntime *yaml.Node
 }
 
 func (d *decoder) fault(n *yaml.Node, format string, args ...any) {
@@ -140,6 +144,13 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, tag reflect.StructTag, p
 		d.list(n, v, path)
 		return
 	}
+	if v.Type() == reflect.TypeFor[Runtimes]() {
+		d.runtimes(n, v, path)
+		return
+	}
+	if path == "engine.default_runtime" {
+		d.defaultRuntime = n
+	}
 	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" {
 		d.fault(n, "%s: want %s, not %s", path, typeName(v.Type(), tag), describe(n))
 		return
@@ -167,6 +178,39 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string) {
 		items = append(items, item.Value)
 	}
 	v.Set(reflect.ValueOf(items))
+}
+
+var runtimeName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+
+// runtimes reads OCI runtimes by their names, which are no keys of ours.
+func (d *decoder) runtimes(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.fault(n, "%s: want names of runtimes with a path each, not %s", path, describe(n))
+		return
+	}
+	all := Runtimes{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := n.Content[i], n.Content[i+1]
+		if name.Value == ownRuntime || !runtimeName.MatchString(name.Value) {
+			d.fault(name, "%s: want a name of letters, digits, _, . and - other than %s, which is the engine's own, not %q", path, ownRuntime, name.Value)
+			continue
+		}
+		var r Runtime
+		full := path + "." + name.Value
+		d.structure(value, reflect.ValueOf(&r).Elem(), full)
+		if r.Path == "" {
+			d.fault(value, "%s.path: want a program, absolute or in $PATH, not nothing", full)
+		}
+		all[name.Value] = r
+	}
+	v.Set(reflect.ValueOf(all))
+}
+
+// checkDefaultRuntime refuses one that is not there.
+func (d *decoder) checkDefaultRuntime(e *Engine) {
+	if _, ok := e.Runtimes[e.DefaultRuntime]; !ok && e.DefaultRuntime != ownRuntime && d.defaultRuntime != nil {
+		d.fault(d.defaultRuntime, "engine.default_runtime: want %s or one of engine.runtimes, not %q", ownRuntime, e.DefaultRuntime)
+	}
 }
 
 var errValue = errors.New("wrong value")
@@ -286,6 +330,8 @@ func typeName(t reflect.Type, tag reflect.StructTag) string {
 		return " of at least " + least + unit
 	}
 	switch reflect.Zero(t).Interface().(type) {
+	case Runtimes:
+		return "names with a path each"
 	case bool:
 		return "true or false"
 	case Duration:

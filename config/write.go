@@ -2,8 +2,10 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -84,6 +86,13 @@ func (w *writer) text(v reflect.Value, secret string) string {
 			quoted[i] = strconv.Quote(s)
 		}
 		return "[" + strings.Join(quoted, ", ") + "]"
+	case Runtimes:
+		list := make([]string, 0, len(x))
+		for _, name := range slices.Sorted(maps.Keys(x)) {
+			r := x[name]
+			list = append(list, fmt.Sprintf("%s: {path: %s, args: %s}", name, strconv.Quote(r.Path), w.text(reflect.ValueOf(r.Args), "")))
+		}
+		return "{" + strings.Join(list, ", ") + "}"
 	case Ratio:
 		return strconv.FormatFloat(float64(x), 'g', -1, 64)
 	}

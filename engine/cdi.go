@@ -29,7 +29,9 @@ func (e *Engine) injectCDI(s *specs.Spec, rec *Container) error {
 	if _, err := cache.InjectDevices(s, names...); err != nil {
 		return fmt.Errorf("CDI device injection failed: %v, looked for in %s: %w", err, strings.Join(dirs, ", "), errdefs.ErrInvalid)
 	}
-	if s.Hooks != nil {
+	if oci, err := e.ociRuntime(rec.Spec.Runtime); err != nil {
+		return err
+	} else if s.Hooks != nil && oci == "" {
 		return fmt.Errorf("CDI device injection failed: %s asks for hooks, which the engine's runtime does not run: %w", strings.Join(names, ", "), errdefs.ErrUnsupported)
 	}
 	return nil

@@ -66,6 +66,9 @@ func (e *Engine) plan(spec Spec) (*Container, error) {
 	if err := spec.validate(); err != nil {
 		return nil, err
 	}
+	if _, err := e.ociRuntime(spec.Runtime); err != nil {
+		return nil, err
+	}
 	rec := &Container{ID: spec.ID, State: Creating, Created: time.Now().UTC(), BootID: e.bootID}
 	if rec.ID == "" {
 		rec.ID = NewID()

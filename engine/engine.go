@@ -36,6 +36,10 @@ type Options struct {
 	WarmShims int
 	// Shim is the shim's executable; nil means the embedded one.
 	Shim []byte
+	// Runtimes are OCI runtimes that a Spec can name. DefaultRuntime is one of them, or OwnRuntime if empty: what the
+	// Docker door takes for a container that names none.
+	Runtimes       map[string]runtime.OCI
+	DefaultRuntime string
 	// OVSDB is the Unix socket of ovsdb-server; empty means network.Options' default.
 	OVSDB string
 	// CDISpecDirs replace the default directories of the Container Device Interface.
@@ -109,6 +113,9 @@ func Open(ctx context.Context, o Options) (_ *Engine, err error) {
 	}
 	if o.CgroupParent == "" {
 		o.CgroupParent = "/nova-agent-" + rootMark(o.Root)
+	}
+	if err := o.checkRuntimes(); err != nil {
+		return nil, err
 	}
 	if o.Plugins.Sockets == nil {
 		o.Plugins.Sockets = plugin.DefaultSockets
@@ -184,6 +191,7 @@ func (e *Engine) openParts(ctx context.Context) (err error) {
 		CgroupParent: e.cgroup,
 		WarmShims:    e.opts.WarmShims,
 		Shim:         e.opts.Shim,
+		OCI:          e.opts.Runtimes,
 		Logger:       e.log,
 	})
 	if err != nil {

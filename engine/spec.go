@@ -76,6 +76,9 @@ type Spec struct {
 	// Annotations go to the OCI runtime.
 	Annotations map[string]string `json:",omitempty"`
 
+	// Runtime is one of Options.Runtimes, or the engine's own if empty.
+	Runtime string `json:",omitempty"`
+
 	Namespaces Namespaces `json:",omitzero"`
 	// CgroupParent is the cgroup below which the container's is made, in every hierarchy; the
 	// engine's if empty. It is made if absent, and never removed.

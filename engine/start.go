@@ -177,6 +177,10 @@ func conflictIf(yes bool, format string, args ...any) error {
 // error, once the process has started.
 func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFiles, error) {
 	rec := e.record(t)
+	oci, err := e.ociRuntime(rec.Spec.Runtime)
+	if err != nil {
+		return runtime.Bundle{}, nil, err
+	}
 	lowers, err := e.lowers(ctx, rec)
 	if err != nil {
 		return runtime.Bundle{}, nil, err
@@ -188,6 +192,7 @@ func (e *Engine) bundle(ctx context.Context, t *tracked) (runtime.Bundle, heldFi
 	b := runtime.Bundle{
 		ID:        rec.ID,
 		Spec:      spec,
+		Runtime:   oci,
 		Rootfs:    e.rootfs(rec, lowers),
 		User:      rec.Process.User,
 		OpenStdin: rec.Spec.OpenStdin,

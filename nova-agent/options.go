@@ -51,7 +51,7 @@ func engineOptions(c *config.Config, log *slog.Logger) engine.Options {
 	return engine.Options{
 		Plugins: pluginFinder(&c.Engine),
 		Root:    c.StateDir, RunDir: c.RunDir, CgroupParent: c.Engine.CgroupParent, WarmShims: c.Engine.WarmShims,
-		OVSDB: c.Neutron.OVSDB, CDISpecDirs: c.Engine.CDISpecDirs,
+		OVSDB: c.Neutron.OVSDB, CDISpecDirs: c.Engine.CDISpecDirs, Runtimes: runtimesOf(c.Engine.Runtimes), DefaultRuntime: c.Engine.DefaultRuntime,
 		ImageLimits: image.Limits{MaxUnpackedBytes: int64(c.Engine.MaxImage)}, Logger: log,
 	}
 }

@@ -26,6 +26,7 @@ func runStandalone(ctx context.Context, args []string) error {
 	f.StringVar(&plugins.PluginSockets, "plugin-sockets", plugins.PluginSockets, "`dir` of the sockets of plug-ins")
 	f.StringVar(&plugins.PluginSpecs, "plugin-specs", plugins.PluginSpecs, "`dirs` of the .spec and .json files of plug-ins, with colons between")
 	registries := registryFlags(f)
+	runtimes := runtimeFlags(f)
 	level := f.String("log-level", "info", "debug, info, warn or error")
 	format := f.String("log-format", "text", "text or json")
 	if err := parseAll(f, args); err != nil {
@@ -54,7 +55,8 @@ func runStandalone(ctx context.Context, args []string) error {
 	if err != nil {
 		return &usageError{"standalone: " + err.Error()}
 	}
-	e, err := engine.Open(ctx, engine.Options{Root: path, Logger: log, Plugins: pluginFinder(&plugins)})
+	e, err := engine.Open(ctx, engine.Options{Root: path, Logger: log, Plugins: pluginFinder(&plugins),
+		Runtimes: runtimesOf(runtimes.Runtimes), DefaultRuntime: runtimes.DefaultRuntime})
 	if err != nil {
 		return err
 	}

@@ -140,6 +140,8 @@ func (s *server) specOf(r *request, body *createRequest) (engine.Spec, []string,
 			spec.StopGrace = 1 // a nanosecond: 0 stands for the default
 		}
 	}
+	h.Runtime = cmp.Or(h.Runtime, s.engine.DefaultRuntime()) // inspect shows it
+	spec.Runtime = h.Runtime
 	if spec.NetworkMode, err = networkOf(body); err != nil {
 		return fail(err)
 	}

@@ -48,8 +48,7 @@ func (s *server) info(r *request) error {
 		NCPU: runtime.NumCPU(), MemTotal: memTotal(), DockerRootDir: s.engine.Root(), Labels: []string{},
 		HTTPProxy: proxy("HTTP_PROXY"), HTTPSProxy: proxy("HTTPS_PROXY"), NoProxy: proxy("NO_PROXY"),
 		ServerVersion: s.opts.Version, IndexServerAddress: "https://index." + client.Hub + "/v1/",
-		Runtimes:       map[string]system.RuntimeWithStatus{runtimeName: {}},
-		DefaultRuntime: runtimeName, LiveRestoreEnabled: true,
+		Runtimes: s.runtimes(), DefaultRuntime: s.engine.DefaultRuntime(), LiveRestoreEnabled: true,
 		Swarm:           swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		SecurityOptions: []string{"name=seccomp,profile=builtin", "name=userns", "name=cgroupns"},
 		Plugins: system.PluginsInfo{
@@ -77,6 +76,15 @@ func (s *server) info(r *request) error {
 	}
 	info.Images = len(s.engine.Images().List())
 	return r.reply(http.StatusOK, info)
+}
+
+// runtimes are the engine's own, which has no path, and the OCI runtimes.
+func (s *server) runtimes() map[string]system.RuntimeWithStatus {
+	all := map[string]system.RuntimeWithStatus{engine.OwnRuntime: {}}
+	for name, r := range s.engine.Runtimes() {
+		all[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: r.Path, Args: r.Args}}
+	}
+	return all
 }
 
 // warnings say what the host lacks, in Docker's words where it has some.

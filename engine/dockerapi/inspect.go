@@ -166,7 +166,7 @@ func showDefaults(h *container.HostConfig) {
 	}
 	h.RestartPolicy.Name = cmp.Or(h.RestartPolicy.Name, container.RestartPolicyDisabled)
 	h.ShmSize = cmp.Or(h.ShmSize, engine.DefaultShmBytes)
-	h.Runtime = cmp.Or(h.Runtime, runtimeName)
+	h.Runtime = cmp.Or(h.Runtime, engine.OwnRuntime) // made when there was no other
 	if h.OomKillDisable == nil && cgroupVersion() == "1" {
 		h.OomKillDisable = new(bool)
 	}

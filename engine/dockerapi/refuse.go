@@ -19,16 +19,6 @@ type networkingConfig struct {
 // neither here nor in create.go has no effect in Docker on Linux, either.
 func refuse(body *createRequest) error {
 	h := body.HostConfig
-	for _, field := range []struct {
-		name string
-		set  bool
-	}{
-		{"HostConfig.Runtime", h.Runtime != "" && h.Runtime != runtimeName && h.Runtime != "runc"},
-	} {
-		if field.set {
-			return notYet(field.name)
-		}
-	}
 	if !h.Isolation.IsDefault() {
 		return fmt.Errorf("invalid isolation mode: %s: linux only supports default: %w", h.Isolation, errdefs.ErrInvalid)
 	}

@@ -60,7 +60,7 @@ func awaitEvent(ts *testscript.TestScript, neg bool, args []string) {
 func restartAgent(ts *testscript.TestScript, neg bool, args []string) {
 	a, t := ts.Value("api").(*api), ts.Value("t").(testing.TB)
 	ts.Check(a.stop())
-	next := serve(t, ts.Value("root").(string), a.socket)
+	next := serveDefault(t, ts.Value("root").(string), a.socket, a.engine.DefaultRuntime())
 	*a = *next
 	ts.Value("seen").(*seen).seq = 0
 }

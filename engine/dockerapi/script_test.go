@@ -1,6 +1,7 @@
 package dockerapi_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,9 @@ import (
 	"novaagent/engine/enginetest"
 	"novaagent/engine/image"
 	"novaagent/engine/plugin"
+	"novaagent/engine/runtime"
 	"novaagent/tests/need"
+	"novaagent/tests/oci"
 	"novaagent/tests/peer"
 	"novaagent/tests/shim"
 )
@@ -52,12 +55,22 @@ type api struct {
 	stop func() error
 }
 
-func serve(t testing.TB, root, socket string) *api {
+func serve(t testing.TB, root, socket string) *api { return serveDefault(t, root, socket, "") }
+
+// serveDefault is serve with a default runtime.
+func serveDefault(t testing.TB, root, socket, defaultRuntime string) *api {
 	t.Helper()
 	need.Root(t)
 	cgroup := "/nova-agent-test-api" + strings.NewReplacer("/", "-", ".", "-").Replace(root)
 	enginetest.Leaks(t, root, cgroup)
+	runtimes, err := oci.Runtimes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runtimes["missing"] = runtime.OCI{Path: "/no/runtime"}
+	runtimes["broken"] = runtime.OCI{Path: "sh", Args: []string{"-c", `echo '{"level":"error","msg":"it is broken"}' >log; exit 1`}}
 	e, err := engine.Open(context.Background(), engine.Options{
+		Runtimes: runtimes, DefaultRuntime: defaultRuntime,
 		Root: root, CgroupParent: cgroup, WarmShims: 1, Shim: shim.Program(t), Subnets: enginetest.Subnets(), JournalSocket: journalSocket(socket),
 		CDISpecDirs: []string{filepath.Join(filepath.Dir(socket), "cdi")},
 		Plugins:     plugin.Finder{Sockets: []string{filepath.Join(filepath.Dir(socket), "plugins")}, Specs: []string{filepath.Join(filepath.Dir(socket), "specs")}},
@@ -121,13 +134,23 @@ func cgroupDirs(parent string) []string {
 func TestDockerCLI(t *testing.T) {
 	need.Root(t)
 	need.Command(t, "docker")
-	testscript.Run(t, scripts("", startEngine))
+	testscript.Run(t, ownScripts(""))
+}
+
+// ownScripts plays the scripts against the project's own server, with a default runtime.
+func ownScripts(defaultRuntime string) testscript.Params {
+	return scripts("", func(env *testscript.Env) (*peer.Daemon, error) { return startDefault(env, defaultRuntime) })
 }
 
 // startEngine starts an engine for a script, and its API.
-func startEngine(env *testscript.Env) (*peer.Daemon, error) {
-	a := serve(env.T().(testing.TB), filepath.Join(env.WorkDir, ".engine"), filepath.Join(env.WorkDir, ".docker.sock"))
+func startEngine(env *testscript.Env) (*peer.Daemon, error) { return startDefault(env, "") }
+
+// startDefault is startEngine with a default runtime.
+func startDefault(env *testscript.Env, defaultRuntime string) (*peer.Daemon, error) {
+	a := serveDefault(env.T().(testing.TB), filepath.Join(env.WorkDir, ".engine"), filepath.Join(env.WorkDir, ".docker.sock"), defaultRuntime)
+	env.Setenv("RUNTIME", cmp.Or(defaultRuntime, engine.OwnRuntime))
 	env.Values["engine"], env.Values["api"] = a.engine, a
+	env.Setenv("root", filepath.Join(env.WorkDir, ".engine"))
 	env.Values["root"] = filepath.Join(env.WorkDir, ".engine")
 	env.Defer(func() {
 		if err := a.close(); err != nil {

@@ -9,9 +9,6 @@ import (
 	"github.com/moby/moby/api/types/system"
 )
 
-// runtimeName is what GET /info calls the engine's own runtime.
-const runtimeName = "nova-agent"
-
 func (s *server) ping(r *request) error {
 	h := r.w.Header()
 	h.Set("Content-Type", "text/plain; charset=utf-8")

@@ -70,6 +70,11 @@ func (b *Builder) prctl(deed string, option, arg2 int, arg3 uint64) Step {
 	return b.add(deed, "", unix.SYS_PRCTL, num(option), num(arg2), num(arg3), num(0), num(0))
 }
 
+// DieWithParent has the process killed when the thread that forked it ends.
+func (b *Builder) DieWithParent() {
+	b.prctl("set parent-death signal", unix.PR_SET_PDEATHSIG, int(unix.SIGKILL), 0)
+}
+
 // NoNewPrivileges keeps execve from granting privileges.
 func (b *Builder) NoNewPrivileges() { b.prctl("set no_new_privs", unix.PR_SET_NO_NEW_PRIVS, 1, 0) }
 

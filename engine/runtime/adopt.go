@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,6 +48,12 @@ func (r *Runtime) Load(ctx context.Context, id string) (*Task, error) {
 	default:
 		if err := t.adopt(clientOf(c), st); err != nil {
 			return nil, fmt.Errorf("container %s: %w", id, err)
+		}
+		if rec.OCI == nil || st.State != wire.Running {
+			break
+		}
+		if gone, err := t.removeUnstarted(ctx); gone {
+			return nil, errors.Join(err, fmt.Errorf("container %s: it was not started: %w", id, errdefs.ErrNotFound))
 		}
 	}
 	r.mu.Lock()

@@ -15,6 +15,8 @@ type Bundle struct {
 	// (user and network usually are, see kernel.CreateNamespaces), one without is made
 	// new. Spec.Root.Path is used if Rootfs.Lowers is empty. Hooks are not supported.
 	Spec *specs.Spec
+	// Runtime names one of Options.OCI, which then runs the container, hooks included; empty is ours.
+	Runtime string
 	// Rootfs is the overlay to run on.
 	Rootfs Rootfs
 	// User is Docker's USER: "", "name", "uid", "name:group", "uid:gid". Names are

@@ -30,6 +30,8 @@ type cgroup struct {
 	V1 map[string]string `json:",omitempty"`
 	// Unified is the directory in the v2 hierarchy, or empty.
 	Unified string `json:",omitempty"`
+	// Others are directories that only an OCI runtime makes.
+	Others []string `json:",omitempty"`
 }
 
 // newCgroup names a container's cgroup, whose path is the same in every hierarchy; it makes nothing.
@@ -57,14 +59,18 @@ func (h *hierarchies) newCgroup(path string, r *specs.LinuxResources, deviceRule
 	return c
 }
 
-// everywhere is the cgroup called id in all hierarchies, for a removal that must not rely on a record.
-func (h *hierarchies) everywhere(id string) *cgroup {
+// everywhere is the cgroup of that path in all hierarchies: where an OCI runtime puts a container, and for a removal
+// that must not rely on a record.
+func (h *hierarchies) everywhere(path string) *cgroup {
 	c := &cgroup{h: h, V1: map[string]string{}}
 	if h.unified != "" {
-		c.Unified = filepath.Join(h.unified, h.parent, id)
+		c.Unified = filepath.Join(h.unified, path)
 	}
 	for name, mount := range h.v1 {
-		c.V1[name] = filepath.Join(mount, h.parent, id)
+		c.V1[name] = filepath.Join(mount, path)
+	}
+	for _, mount := range h.others {
+		c.Others = append(c.Others, filepath.Join(mount, path))
 	}
 	return c
 }
@@ -232,7 +238,7 @@ func (c *cgroup) kill() error {
 	if c.Unified != "" {
 		err := writeFile(c.Unified, "cgroup.kill", "1")
 		if err == nil {
-			return nil
+			return c.thawV1()
 		}
 		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENODEV) {
 			return err
@@ -264,11 +270,25 @@ func (c *cgroup) freeze(on bool) error {
 	return fmt.Errorf("freeze: no freezer: %w", errdefs.ErrUnsupported)
 }
 
+// thawV1 lets processes go on that an OCI runtime has frozen with v1's freezer, though there is v2's: they could not die.
+func (c *cgroup) thawV1() error {
+	d := c.V1["freezer"]
+	if d == "" {
+		return nil
+	}
+	if err := writeFile(d, "freezer.state", "THAWED"); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENODEV) {
+		return err
+	}
+	return nil
+}
+
 // frozen tells whether all processes have stopped.
 func (c *cgroup) frozen() bool {
 	if c.Unified != "" {
 		b, err := os.ReadFile(filepath.Join(c.Unified, "cgroup.events"))
-		return err == nil && strings.Contains(string(b), "frozen 1")
+		if stopped := err == nil && strings.Contains(string(b), "frozen 1"); stopped || c.V1["freezer"] == "" {
+			return stopped
+		}
 	}
 	b, err := os.ReadFile(filepath.Join(c.V1["freezer"], "freezer.state"))
 	return err == nil && strings.TrimSpace(string(b)) == "FROZEN"
@@ -279,7 +299,7 @@ func (c *cgroup) remove(ctx context.Context) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
 		busy := false
 		var failed error
-		for _, d := range c.dirs() {
+		for _, d := range append(c.dirs(), c.Others...) {
 			switch err := removeCgroup(d); {
 			case err == nil:
 			case errors.Is(err, syscall.EBUSY):

@@ -30,6 +30,8 @@ type launch struct {
 	// warnings are told in the log: limits that could not be set.
 	warnings []string
 	limits   []limit
+	// oci is the runtime's command that makes the process, if that is not ours.
+	oci *ociCommand
 	// execs are the steps that try to execute; the last one's error is reported.
 	execs []int
 	// stdio, if there is no terminal: the process's ends. Standard input is a pipe
@@ -149,28 +151,7 @@ func (l *launch) hostSteps(p *specs.Process) error {
 	}
 	l.warnings = append(l.warnings, warnings...)
 	l.setLimits(false)
-	if l.stdio[0] == nil {
-		return nil
-	}
-	// The process may reopen its own /dev/stdout.
-	uid, gid := p.User.UID, p.User.GID
-	if l.ns.user != nil {
-		var ok, gok bool
-		uid, ok = hostID(l.spec.Linux.UIDMappings, uid)
-		gid, gok = hostID(l.spec.Linux.GIDMappings, gid)
-		if !ok || !gok {
-			return fmt.Errorf("user %d:%d is not mapped in the user namespace: %w", p.User.UID, p.User.GID, errdefs.ErrInvalid)
-		}
-	}
-	for i, f := range l.stdio {
-		if i == 0 && !l.stdinPipe { // the host's /dev/null
-			continue
-		}
-		if err := f.Chown(int(uid), int(gid)); err != nil {
-			return fmt.Errorf("standard streams: %w", err)
-		}
-	}
-	return nil
+	return l.ownStreams(l.spec.Process)
 }
 
 // rootAttributes makes the root file system read-only and sets its propagation.
@@ -217,24 +198,9 @@ func (l *launch) names() error {
 // sysctls writes kernel parameters through proc, the detached mount of the
 // container's own, so that nothing mounted over /proc can be written instead (CVE-2025-52881).
 func (l *launch) sysctls(proc kernel.Ref) error {
-	values := map[string]string{}
-	if l.ns.netOwned {
-		// An unprivileged ping and low ports; the network namespace is the container's alone.
-		last := uint64(1<<31 - 1)
-		if l.ns.user != nil {
-			last = 0
-			for _, m := range l.spec.Linux.GIDMappings {
-				last = max(last, uint64(m.ContainerID)+uint64(m.Size)-1)
-			}
-		}
-		values["net.ipv4.ping_group_range"] = fmt.Sprintf("0 %d", min(last, 1<<31-1))
-		values["net.ipv4.ip_unprivileged_port_start"] = "0"
-	}
-	for k, v := range l.spec.Linux.Sysctl {
-		if err := l.allowSysctl(k); err != nil {
-			return err
-		}
-		values[k] = v
+	values, err := l.sysctlValues()
+	if err != nil {
+		return err
 	}
 	if len(values) == 0 || proc == (kernel.Ref{}) {
 		if len(l.spec.Linux.Sysctl) > 0 {
@@ -270,6 +236,30 @@ func (l *launch) sysctls(proc kernel.Ref) error {
 		}
 	}
 	return nil
+}
+
+// sysctlValues are those of the specification, and those of every container with a network of its own.
+func (l *launch) sysctlValues() (map[string]string, error) {
+	values := map[string]string{}
+	if l.ns.netOwned {
+		// An unprivileged ping and low ports; the network namespace is the container's alone.
+		last := uint64(1<<31 - 1)
+		if l.ns.user != nil {
+			last = 0
+			for _, m := range l.spec.Linux.GIDMappings {
+				last = max(last, uint64(m.ContainerID)+uint64(m.Size)-1)
+			}
+		}
+		values["net.ipv4.ping_group_range"] = fmt.Sprintf("0 %d", min(last, 1<<31-1))
+		values["net.ipv4.ip_unprivileged_port_start"] = "0"
+	}
+	for k, v := range l.spec.Linux.Sysctl {
+		if err := l.allowSysctl(k); err != nil {
+			return nil, err
+		}
+		values[k] = v
+	}
+	return values, nil
 }
 
 // allowSysctl refuses parameters that are the host's, as runc does

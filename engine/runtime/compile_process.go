@@ -176,6 +176,9 @@ func variable(env []string, name string) (string, bool) {
 
 // failure turns a failed step into an error of the container's making or ours.
 func (l *launch) failure(p *specs.Process, step int, errno syscall.Errno, notes map[int]syscall.Errno) error {
+	if l.oci != nil {
+		return l.oci.failure(step, errno, notes, l.b.Explain)
+	}
 	if slices.Contains(l.execs, step) {
 		return l.execFailure(p, errno, notes)
 	}

@@ -35,13 +35,14 @@ func agent() {
 	if err != nil {
 		fatal(err)
 	}
-	r, err := runtime.New(runtime.Options{RunDir: os.Getenv("RUNTIME_TEST_DIR"), CgroupParent: os.Getenv("RUNTIME_TEST_CGROUP"), Shim: program})
+	r, err := runtime.New(runtime.Options{RunDir: os.Getenv("RUNTIME_TEST_DIR"), CgroupParent: os.Getenv("RUNTIME_TEST_CGROUP"), Shim: program, OCI: map[string]runtime.OCI{"slow": {Path: os.Getenv("RUNTIME_TEST_SLOW")}}})
 	if err != nil {
 		fatal(err)
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		f := strings.SplitN(in.Text(), " ", 4)
 		b := bundleOf(f[0], os.Getenv("RUNTIME_TEST_IMAGE"), f[1], "sh", "-c", f[3])
+		b.Runtime = os.Getenv("RUNTIME_TEST_OCI")
 		b.Log.Path = f[2]
 		task, err := r.Start(context.Background(), b)
 		if err != nil {
@@ -65,7 +66,7 @@ type crash struct {
 	work        string
 }
 
-func newCrash(t *testing.T) *crash {
+func newCrash(t *testing.T, env ...string) *crash {
 	t.Helper()
 	c := &crash{dir: t.TempDir(), parent: cgroupParent(), work: t.TempDir()}
 	program := filepath.Join(c.work, "shim")
@@ -75,7 +76,7 @@ func newCrash(t *testing.T) *crash {
 	img := image(t)
 	leak.Check(t, c.parent)
 	c.cmd = exec.Command(os.Args[0])
-	c.cmd.Env = append(os.Environ(), "RUNTIME_TEST_AGENT=1", "RUNTIME_TEST_SHIM="+program,
+	c.cmd.Env = append(append(os.Environ(), env...), "RUNTIME_TEST_AGENT=1", "RUNTIME_TEST_SHIM="+program,
 		"RUNTIME_TEST_DIR="+c.dir, "RUNTIME_TEST_CGROUP="+c.parent, "RUNTIME_TEST_IMAGE="+img)
 	c.cmd.Stderr = os.Stderr
 	r, w, err := os.Pipe()
@@ -99,6 +100,19 @@ func newCrash(t *testing.T) *crash {
 // start has the agent start a container, and returns its pid and log.
 func (c *crash) start(t *testing.T, id, script string) (pid int, log string) {
 	t.Helper()
+	log = c.ask(t, id, script)
+	if !c.out.Scan() {
+		t.Fatalf("the agent does not answer: %v", c.out.Err())
+	}
+	if _, err := fmt.Sscanf(c.out.Text(), "started "+id+" %d", &pid); err != nil {
+		t.Fatal(err)
+	}
+	return pid, log
+}
+
+// ask asks for a container.
+func (c *crash) ask(t *testing.T, id, script string) (log string) {
+	t.Helper()
 	upper := filepath.Join(c.work, id)
 	for _, d := range []string{upper, upper + "/upper", upper + "/work"} {
 		if err := os.Mkdir(d, 0o755); err != nil {
@@ -110,13 +124,7 @@ func (c *crash) start(t *testing.T, id, script string) (pid int, log string) {
 	}
 	log = filepath.Join(c.work, id+".log")
 	fmt.Fprintf(c.in, "%s %s %s %s\n", id, upper, log, script)
-	if !c.out.Scan() {
-		t.Fatalf("the agent does not answer: %v", c.out.Err())
-	}
-	if _, err := fmt.Sscanf(c.out.Text(), "started "+id+" %d", &pid); err != nil {
-		t.Fatal(err)
-	}
-	return pid, log
+	return log
 }
 
 // kill is kill -9 of the agent. What it had forked belongs to init afterwards.

@@ -23,5 +23,6 @@
 // needs to adopt a container: task.json (spec, pid, start time, boot id), shim.sock
 // and, once the first process has ended, exit. Cgroups are named
 // <CgroupParent>/<id> in every hierarchy; the shims are in <CgroupParent>/shims.
+// With an OCI runtime (oci.go) there are its config.json beside, and its state in RunDir/oci/<name>/<id>.
 // Task.Delete removes all of it.
 package runtime

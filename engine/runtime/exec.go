@@ -70,11 +70,22 @@ func (t *Task) exec(ctx context.Context, s ExecSpec, streams Streams) (*Exec, er
 	l := &launch{r: t.r, id: t.rec.ID, b: kernel.NewBuilder(), spec: spec, ns: recordedNamespaces(t.rec.Linux), root: root, width: s.Width, height: s.Height}
 	defer l.close()
 	l.files = append(l.files, root)
+	if t.rec.OCI != nil {
+		if l.oci, err = t.r.ociCommand(t.rec.OCI, t.rec.ID, "exec", s.ID+"."); err != nil {
+			return nil, err
+		}
+		defer l.oci.removeFiles("json", "log", "pid", "console.sock")
+	}
 	shimFiles, header, err := l.streams(s.TTY, s.OpenStdin)
 	if err != nil {
 		return nil, err
 	}
-	if err := l.compileExec(t.rec.Cgroup, target); err != nil {
+	if l.oci != nil {
+		err = l.compileOCIExec(t.rec.Cgroup)
+	} else {
+		err = l.compileExec(t.rec.Cgroup, target)
+	}
+	if err != nil {
 		return nil, err
 	}
 	header.ID = s.ID

@@ -22,6 +22,8 @@ type hierarchies struct {
 	unified string
 	// v1 has each controller's mount point. Empty on a pure v2 host.
 	v1 map[string]string
+	// others are the mount points of further v1 hierarchies: an OCI runtime uses them as well.
+	others []string
 	// parent is the path, in every hierarchy, of what is ours.
 	parent string
 }
@@ -53,10 +55,14 @@ func findHierarchies(parent string) (*hierarchies, error) {
 		case "cgroup2":
 			h.unified = fields[4]
 		case "cgroup":
+			known := false
 			for option := range strings.SplitSeq(fs[2], ",") {
 				if slices.Contains(v1Controllers, option) {
-					h.v1[option] = fields[4]
+					h.v1[option], known = fields[4], true
 				}
+			}
+			if !known {
+				h.others = append(h.others, fields[4])
 			}
 		}
 	}
@@ -159,7 +165,7 @@ func enableControllers(dir string) error {
 
 // removeParent removes the parent, if nothing is left in it.
 func (h *hierarchies) removeParent() {
-	for _, m := range h.mounts() {
+	for _, m := range append(h.mounts(), h.others...) {
 		os.Remove(m + h.parent) // not empty: a container runs
 	}
 }

@@ -33,6 +33,8 @@ type Options struct {
 	WarmShims int
 	// Shim is the shim's executable; nil means the embedded one.
 	Shim []byte
+	// OCI are the OCI runtimes that a Bundle can name.
+	OCI map[string]OCI
 	// Logger is told what no caller waits for: a shim that died, a limit that could not
 	// be set. Nil discards.
 	Logger *slog.Logger
@@ -43,6 +45,7 @@ type Runtime struct {
 	runDir string
 	bootID string
 	log    *slog.Logger
+	oci    map[string]OCI
 	cg     *hierarchies
 	shims  *shimPool
 	devs   *devPool
@@ -67,7 +70,7 @@ type Runtime struct {
 // New prepares RunDir and the cgroups and starts the warm shims.
 func New(o Options) (*Runtime, error) {
 	r := &Runtime{
-		runDir: o.RunDir, log: o.Logger,
+		runDir: o.RunDir, log: o.Logger, oci: o.OCI,
 		mayRaiseLimits: kernel.HasCapability(kernel.CapSysResource), lastCapability: kernel.LastCapability(),
 		tasks: map[string]*Task{}, filters: map[uint64]*seccomp.Filter{}, unmounting: map[string]<-chan struct{}{},
 	}
@@ -166,21 +169,31 @@ func (r *Runtime) Remove(ctx context.Context, id string) error {
 	if !errors.Is(err, errdefs.ErrNotFound) {
 		return err
 	}
-	if err := r.removeForeign(ctx, id); err != nil {
+	if err := r.removeRecorded(ctx, id); err != nil {
 		return fmt.Errorf("container %s: remove: %w", id, err)
 	}
-	return r.removeTraces(ctx, id, r.cg.everywhere(id))
+	return r.removeTraces(ctx, id, r.cg.everywhere(filepath.Join(r.cg.parent, id)))
 }
 
-// removeForeign removes the cgroup of a container that did not come to be, if it is elsewhere than ours.
-func (r *Runtime) removeForeign(ctx context.Context, id string) error {
+// removeRecorded removes what the record of a container that did not come to be tells of: its cgroup, which may be
+// elsewhere than ours, and what an OCI runtime has made.
+func (r *Runtime) removeRecorded(ctx context.Context, id string) error {
 	var rec record
 	b, err := os.ReadFile(filepath.Join(r.taskDir(id), "task.json"))
-	if err != nil || json.Unmarshal(b, &rec) != nil || rec.Cgroup == nil || rec.BootID != r.bootID {
+	if err != nil || json.Unmarshal(b, &rec) != nil || rec.BootID != r.bootID {
 		return nil
 	}
-	rec.Cgroup.h = r.cg
-	return rec.Cgroup.remove(ctx)
+	if rec.Cgroup != nil {
+		rec.Cgroup.h = r.cg
+		err = rec.Cgroup.kill()
+	}
+	if rec.OCI != nil {
+		err = errors.Join(err, r.deleteOCI(ctx, rec.OCI, id))
+	}
+	if rec.Cgroup != nil {
+		err = errors.Join(err, rec.Cgroup.remove(ctx))
+	}
+	return err
 }
 
 // InitProgram is the path of a program that, called as docker-init, is a minimal process 1.
@@ -192,6 +205,7 @@ func (r *Runtime) removeTraces(ctx context.Context, id string, cg *cgroup) error
 	if cg != nil {
 		err = cg.remove(ctx)
 	}
+	err = errors.Join(err, r.removeOCIState(id))
 	// A shim that no record could be read for: it ends only if it is told to.
 	if c, _, dialErr := dial(r.taskDir(id)); dialErr == nil {
 		err = errors.Join(err, c.send(wire.Quit, 0, nil), c.net.Close())
@@ -213,7 +227,11 @@ func removeDir(dir string) error {
 			return &os.PathError{Op: "remove", Path: dir + name, Err: err}
 		}
 	}
-	if err := syscall.Rmdir(dir); err != nil && err != syscall.ENOENT {
+	err := syscall.Rmdir(dir)
+	if err == syscall.ENOTEMPTY { // an OCI runtime's files
+		return os.RemoveAll(dir)
+	}
+	if err != nil && err != syscall.ENOENT {
 		return &os.PathError{Op: "remove", Path: dir, Err: err}
 	}
 	return nil

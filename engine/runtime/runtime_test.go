@@ -60,7 +60,7 @@ func cgroupParent() string {
 func openRuntime(t testing.TB, dir, parent string) *runtime.Runtime {
 	t.Helper()
 	need.Root(t)
-	r, err := runtime.New(runtime.Options{RunDir: dir, CgroupParent: parent, Shim: shim.Program(t), Logger: testLogger(t)})
+	r, err := runtime.New(runtime.Options{RunDir: dir, CgroupParent: parent, Shim: shim.Program(t), Logger: testLogger(t), OCI: ociRuntimes(t, dir)})
 	if err != nil {
 		t.Fatal(err)
 	}

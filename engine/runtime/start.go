@@ -38,6 +38,10 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 	if err != nil {
 		return nil, err
 	}
+	oci, err := r.ociNamed(b.Runtime)
+	if err != nil {
+		return nil, err
+	}
 	if err := r.awaitUnmount(ctx, b.ID); err != nil {
 		return nil, err
 	}
@@ -53,13 +57,16 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 		if err != nil {
 			ctx, cancel := cleanupContext(ctx)
 			defer cancel()
+			if oci != nil {
+				err = errors.Join(err, r.deleteOCI(ctx, oci, b.ID))
+			}
 			err = errors.Join(err, r.removeTraces(ctx, b.ID, cg))
 		}
 	}()
 	if cg != nil {
 		if parent := foreignParent(spec, r.cg.parent); parent != "" {
 			// What is elsewhere must be found again if the agent dies on the next line.
-			foreign := record{Version: recordVersion, ID: b.ID, BootID: r.bootID, Cgroup: cg}
+			foreign := record{Version: recordVersion, ID: b.ID, BootID: r.bootID, Cgroup: cg, OCI: oci}
 			if err := foreign.write(dir); err != nil {
 				return nil, err
 			}
@@ -68,7 +75,11 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 			}
 		}
 	}
-	inCgroup := cg.createBeside(spec.Linux.Resources)
+	limits := spec.Linux.Resources
+	if oci != nil {
+		limits = nil // they are the runtime's to set
+	}
+	inCgroup := cg.createBeside(limits)
 	defer inCgroup() // before anything is removed
 	ns, err := openNamespaces(spec)
 	if err != nil {
@@ -88,6 +99,11 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 	if err := resolveUser(root, spec.Process, b.User); err != nil {
 		return nil, err
 	}
+	if oci != nil {
+		if l.oci, err = r.ociCommand(oci, b.ID, "create", ""); err != nil {
+			return nil, err
+		}
+	}
 	shimFiles, header, err := l.streams(spec.Process.Terminal, b.OpenStdin)
 	if err != nil {
 		return nil, err
@@ -95,24 +111,35 @@ func (r *Runtime) Start(ctx context.Context, b Bundle) (t *Task, err error) {
 	if b.StdinOnce {
 		header.Flags |= wire.StdinOnce
 	}
-	if b.LateUnmount {
+	if b.LateUnmount && oci == nil {
 		header.Flags |= wire.LateUnmount
 	}
 	if err := inCgroup(); err != nil {
 		return nil, err
 	}
-	if err := l.compileInit(cg); err != nil {
+	compile := l.compileInit
+	if oci != nil {
+		compile = l.compileCreate
+	}
+	if err := compile(cg); err != nil {
 		return nil, err
 	}
 	t = newTask(r, record{
 		Version: recordVersion, ID: b.ID, BootID: r.bootID, Cgroup: cg, Process: spec.Process,
-		Linux: recordedLinux(spec), Annotations: spec.Annotations, OpenStdin: b.OpenStdin,
+		Linux: recordedLinux(spec), Annotations: spec.Annotations, OpenStdin: b.OpenStdin, OCI: oci,
 	})
 	if err := t.rec.write(dir); err != nil {
 		return nil, err
 	}
 	if err := r.launch(ctx, t, l, b, header, shimFiles); err != nil {
 		return nil, err
+	}
+	if oci != nil {
+		if _, err := r.runOCI(ctx, oci, b.ID, "start", nil); err != nil {
+			undo, cancel := cleanupContext(ctx)
+			defer cancel()
+			return nil, errors.Join(err, t.Delete(undo))
+		}
 	}
 	r.serving.Go(r.devs.fill)
 	for _, w := range l.warnings {
@@ -271,7 +298,10 @@ func checkBundle(b Bundle) (*specs.Spec, error) {
 	if b.Spec == nil || b.Spec.Process == nil || b.Spec.Linux == nil {
 		return nil, fmt.Errorf("specification: no process or linux section: %w", errdefs.ErrInvalid)
 	}
-	if b.Spec.Hooks != nil || b.Spec.Linux.IntelRdt != nil || b.Spec.Linux.Personality != nil || len(b.Spec.Linux.TimeOffsets) > 0 {
+	if b.Runtime != "" && b.IgnoreCgroups {
+		return nil, fmt.Errorf("a container of runtime %s without a cgroup: %w", b.Runtime, errdefs.ErrUnsupported)
+	}
+	if b.Spec.Hooks != nil && b.Runtime == "" || b.Spec.Linux.IntelRdt != nil || b.Spec.Linux.Personality != nil || len(b.Spec.Linux.TimeOffsets) > 0 {
 		return nil, fmt.Errorf("specification: hooks, RDT, personality or time offsets: %w", errdefs.ErrUnsupported)
 	}
 	spec, process, linux := *b.Spec, *b.Spec.Process, *b.Spec.Linux
@@ -295,6 +325,10 @@ func (r *Runtime) cgroupFor(b Bundle, s *specs.Spec) *cgroup {
 	parent := r.cg.parent
 	if p := foreignParent(s, r.cg.parent); p != "" {
 		parent = p
+	}
+	if b.Runtime != "" {
+		s.Linux.CgroupsPath = filepath.Join(parent, b.ID)
+		return r.cg.everywhere(s.Linux.CgroupsPath)
 	}
 	return r.cg.newCgroup(filepath.Join(parent, b.ID), &res, res.Devices != nil)
 }
@@ -354,12 +388,14 @@ func openRootfs(b Bundle, s *specs.Spec, ns *namespaces, closing func(*os.File))
 // streams makes the process's standard streams: its ends in l, the shim's returned in
 // the order of the protocol.
 func (l *launch) streams(terminal, stdin bool) (shim []*os.File, h wire.LaunchHeader, err error) {
+	if l.oci != nil {
+		h.Flags |= wire.Made
+	}
 	if terminal {
-		ours, theirs, err := kernel.SocketPair()
+		ours, theirs, err := l.consoleSocket()
 		if err != nil {
 			return nil, h, err
 		}
-		l.files = append(l.files, ours, theirs)
 		l.console = theirs
 		h.Flags |= wire.TTY
 		if stdin {
@@ -395,6 +431,28 @@ func (l *launch) streams(terminal, stdin bool) (shim []*os.File, h wire.LaunchHe
 	return shim, h, nil
 }
 
+// consoleSocket is what a terminal's master is sent through: the shim's end, and the process's. An OCI runtime
+// connects to a path instead, and there is only the socket that listens.
+func (l *launch) consoleSocket() (ours, theirs *os.File, err error) {
+	if l.oci == nil {
+		if ours, theirs, err = kernel.SocketPair(); err != nil {
+			return nil, nil, err
+		}
+		l.files = append(l.files, ours, theirs)
+		return ours, theirs, nil
+	}
+	dir, err := kernel.Open(l.oci.dir, os.O_RDONLY)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer dir.Close()
+	if ours, err = kernel.ListenUnix(dir, l.oci.prefix+"console.sock"); err != nil {
+		return nil, nil, err
+	}
+	l.files = append(l.files, ours)
+	return ours, ours, nil
+}
+
 const recordVersion = 1
 
 // record is task.json: what an agent needs to adopt a container.
@@ -407,6 +465,8 @@ type record struct {
 	Linux       *specs.Linux
 	Annotations map[string]string `json:",omitempty"`
 	OpenStdin   bool              `json:",omitempty"`
+	// OCI is the container's runtime if that is not ours.
+	OCI *ociRecord `json:",omitempty"`
 }
 
 // recordedLinux is the part that execs need.

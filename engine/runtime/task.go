@@ -195,6 +195,9 @@ func (t *Task) Wait(ctx context.Context) (Exit, error) {
 
 // Signal sends sig to the first process. errdefs.ErrNotFound: it has ended.
 func (t *Task) Signal(ctx context.Context, sig syscall.Signal) error {
+	if t.signalOCI(ctx, sig) {
+		return nil
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended || t.pidfd == nil {
@@ -222,6 +225,9 @@ func (t *Task) KillAll(ctx context.Context) error {
 
 // Pause stops all processes and returns when they have.
 func (t *Task) Pause(ctx context.Context) error {
+	if t.rec.OCI != nil {
+		return t.pauseOCI(ctx, "pause")
+	}
 	cg, err := t.freezer()
 	if err != nil {
 		return err
@@ -237,6 +243,12 @@ func (t *Task) Pause(ctx context.Context) error {
 
 // Resume continues all processes.
 func (t *Task) Resume(ctx context.Context) error {
+	if t.rec.OCI != nil {
+		if !t.Paused() { // which a runtime takes for an error
+			return nil
+		}
+		return t.pauseOCI(ctx, "resume")
+	}
 	cg, err := t.freezer()
 	if err != nil {
 		return err
@@ -271,6 +283,9 @@ func (t *Task) Update(ctx context.Context, r *specs.LinuxResources) error {
 	}
 	limits := *r
 	limits.Devices = nil
+	if t.rec.OCI != nil {
+		return t.updateOCI(ctx, &limits)
+	}
 	if err := cg.set(&limits); err != nil {
 		return fmt.Errorf("container %s: update: %w", t.rec.ID, err)
 	}
@@ -374,9 +389,12 @@ func (t *Task) Delete(ctx context.Context) error {
 	t.deleted = true
 	t.mu.Unlock()
 	var err error
+	if t.rec.OCI != nil {
+		err = t.r.deleteOCI(ctx, t.rec.OCI, t.rec.ID)
+	}
 	// Whatever outlived the first process goes with the cgroup.
 	if t.rec.Cgroup != nil {
-		err = t.rec.Cgroup.remove(ctx)
+		err = errors.Join(err, t.rec.Cgroup.remove(ctx))
 	}
 	if c != nil {
 		// Everything is written; its answer is not waited for.

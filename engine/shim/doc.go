@@ -5,7 +5,8 @@
 // It is started idle by the agent with a socket as descriptor 3. A Launch message
 // (package wire) brings a prepared program (package kernel/fork) and all
 // descriptors that it will ever need: the shim opens nothing by path. It knows
-// neither OCI nor JSON.
+// neither OCI nor JSON: that a program may be an OCI runtime's, which makes the process and ends, is
+// all in made.go.
 //
 // One goroutine, in loop.go, does everything by epoll, but for execs, whose fork
 // may block on a file system that the container itself serves: each is forked on a

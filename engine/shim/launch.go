@@ -25,7 +25,7 @@ func (c *conn) launch(payload []byte, fds []int) bool {
 	if err != nil {
 		return false
 	}
-	result, pidfd := p.fork(l, h, own)
+	result, pidfd := p.fork(l, h, own, s.stateDir)
 	s.memory = l.Reclaim()
 	if result.Errno != 0 {
 		closeAll(fds)
@@ -73,9 +73,10 @@ func (c *conn) exec(payload []byte, fds []int) bool {
 	}
 	s.starting = append(s.starting, h.ID)
 	c.starting = true
+	stateDir := s.stateDir
 	go func() {
 		p := &process{s: s, id: h.ID, stdin: -1, mounts: -1, stdinOnce: true, bound: h.Flags&wire.Bound != 0}
-		result, pidfd := p.fork(l, h, own)
+		result, pidfd := p.fork(l, h, own, stateDir)
 		l.Free()
 		closeAll(fds)
 		s.later(func() { c.execStarted(p, result, pidfd) })
@@ -129,8 +130,11 @@ func cut(h wire.LaunchHeader, fds []int) (own, program []int) {
 
 // fork runs the program and sets up p's streams. It consumes own. It may run
 // on any goroutine: it touches nothing but its arguments.
-func (p *process) fork(l *fork.Loaded, h wire.LaunchHeader, own []int) (result wire.LaunchResult, pidfd int) {
+func (p *process) fork(l *fork.Loaded, h wire.LaunchHeader, own []int, stateDir int) (result wire.LaunchResult, pidfd int) {
 	r := l.Run()
+	if r.Failed == fork.None && h.Flags&wire.Made != 0 {
+		r = p.made(r.PID, stateDir)
+	}
 	result = wire.LaunchResult{PID: int32(r.PID), Step: int32(r.Failed), Errno: uint32(r.Errno)}
 	for _, n := range r.Notes {
 		result.Notes = append(result.Notes, wire.Note{Step: int32(n.Step), Errno: int32(n.Errno)})
@@ -158,8 +162,7 @@ func (p *process) fork(l *fork.Loaded, h wire.LaunchHeader, own []int) (result w
 		}
 		return result, pidfd
 	}
-	var b [1]byte
-	_, master, _ := recv(own[0], b[:], nil)
+	master := receiveMaster(own[0], h.Flags&wire.Made != 0)
 	syscall.Close(own[0])
 	if len(master) > 0 {
 		p.out = &stream{p: p, fd: master[0], id: wire.StreamStdout}

@@ -8,6 +8,7 @@ import (
 // wait(2) options and the like that the standard library has no name for.
 const (
 	pAll         = 0 // P_ALL
+	pPID         = 1 // P_PID
 	siginfoSize  = 128
 	siginfoPID   = 16
 	retryReapFor = 1e6 // nanoseconds

@@ -118,6 +118,18 @@ const (
 	LateUnmount
 	// Bound: an exec is killed, with its process group, when the connection that started it ends.
 	Bound
+	// Made: the program executes a command that makes the process and ends, an OCI runtime's create or exec. The
+	// process, a child of the shim by then, is the one whose number the command has written to the file "pid"
+	// (for an exec ID.pid) of the state directory. With TTY the console socket is one that listens.
+	Made
+)
+
+// Steps of a LaunchResult that are no steps of the program, besides package fork's: what went wrong with a command.
+const (
+	// StepCommand: it ended with the wait status that the Note of this step has.
+	StepCommand = -3
+	// StepPID: it left no number of a child of the shim.
+	StepPID = -4
 )
 
 // LaunchHeader precedes a program in Launch and Exec. The message's descriptors are, in
