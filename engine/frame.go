@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 
-	"golang.org/x/sys/unix"
+	"novaagent/engine/kernel"
 )
 
 // A frame is a container's directory with what is the same in each: the directory of its log, the files of etcFiles and the
@@ -79,8 +79,9 @@ func (e *Engine) keepFrame(dir, name string) error {
 		}
 	}
 	for file, mode := range files {
-		if err := resetFile(filepath.Join(dir, file), mode); err != nil {
-			return err
+		// Its content stays: who writes it next is quicker if it is as long already.
+		if fresh, err := kernel.Renew(filepath.Join(dir, file), mode); err != nil || !fresh {
+			return errors.Join(err, errNoFrame)
 		}
 	}
 	if err := os.Rename(dir, filepath.Join(e.framesDir(), name)); err != nil {
@@ -95,25 +96,6 @@ func (e *Engine) keepFrame(dir, name string) error {
 }
 
 var errNoFrame = errors.New("no frame")
-
-// resetFile makes a file of a container's as if it were new, but for its content: who writes it next is quicker if it is
-// as long already.
-func resetFile(path string, mode os.FileMode) error {
-	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	attributes, err := unix.Flistxattr(fd, nil)
-	if err = errors.Join(err, unix.Fstat(fd, &st)); err != nil {
-		return err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink != 1 || attributes != 0 {
-		return errNoFrame
-	}
-	return errors.Join(unix.Fchown(fd, 0, 0), unix.Fchmod(fd, uint32(mode)))
-}
 
 // isFrame tells whether an entry of a container's directory stays in a frame.
 func isFrame(name string) bool {

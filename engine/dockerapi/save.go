@@ -2,7 +2,6 @@ package dockerapi
 
 import (
 	"fmt"
-	"strings"
 
 	"novaagent/engine"
 	"novaagent/engine/errdefs"
@@ -40,7 +39,7 @@ func (s *server) save(r *request, names []string) error {
 	}
 	archive, err := s.engine.Images().Save(r.Context(), names)
 	if err != nil {
-		return noImage(strings.Join(names, ", "), err)
+		return noImage(s.engine.Images().Missing(names), err)
 	}
 	defer archive.Close()
 	err = r.send("application/x-tar", archive.Write)

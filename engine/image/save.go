@@ -95,6 +95,16 @@ func (s *Store) Save(ctx context.Context, refs []string) (_ *Archive, err error)
 	return a, nil
 }
 
+// Missing is the first of refs that Save does not find, or "".
+func (s *Store) Missing(refs []string) string {
+	for _, ref := range refs {
+		if _, err := s.Get(ref); err != nil && len(s.tagsOf(ref)) == 0 {
+			return ref
+		}
+	}
+	return ""
+}
+
 type taggedImage struct {
 	name   string
 	digest digest.Digest

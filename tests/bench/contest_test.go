@@ -125,7 +125,9 @@ func create(d *peer.Daemon, host object, command ...string) (string, error) {
 	return made.ID, err
 }
 
-func start(d *peer.Daemon, id string) error { return d.Call("POST", "/containers/"+id+"/start", nil, nil) }
+func start(d *peer.Daemon, id string) error {
+	return d.Call("POST", "/containers/"+id+"/start", nil, nil)
+}
 
 func remove(d *peer.Daemon, id string) error {
 	return d.Call("DELETE", "/containers/"+id+"?force=1", nil, nil)

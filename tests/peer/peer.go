@@ -17,12 +17,9 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"novaagent/tests/need"
 )
@@ -274,58 +271,6 @@ func (d *Daemon) Command(t testing.TB, release string, args ...string) *exec.Cmd
 	}
 	args = append(enter, args...)
 	return exec.Command(args[0], args[1:]...)
-}
-
-// Relay lets the daemon reach what listens on a TCP address of this process's own network, by the same address.
-func (d *Daemon) Relay(t testing.TB, addr string) {
-	t.Helper()
-	if d.PID == 0 {
-		return
-	}
-	type made struct {
-		net.Listener
-		err error
-	}
-	listening := make(chan made, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with this function
-		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", d.PID))
-		if err == nil {
-			defer ns.Close()
-			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
-		}
-		var l net.Listener
-		if err == nil {
-			l, err = net.Listen("tcp", addr)
-		}
-		listening <- made{l, err}
-	}()
-	l := <-listening
-	if l.err != nil {
-		t.Fatal(l.err)
-	}
-	var relays sync.WaitGroup
-	relays.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			relays.Go(func() {
-				defer in.Close()
-				out, err := net.Dial("tcp", addr)
-				if err != nil {
-					return
-				}
-				defer out.Close()
-				stop := context.AfterFunc(t.Context(), func() { in.Close() })
-				defer stop()
-				go func() { _, _ = io.Copy(out, in); out.Close() }()
-				_, _ = io.Copy(in, out)
-			})
-		}
-	})
-	t.Cleanup(func() { l.Close(); relays.Wait() })
 }
 
 // Do makes a request; the caller closes the body. An answer of 300 and more is an error with its text.
