@@ -34,6 +34,7 @@ var suites = []struct {
 	{"engine/runtime", "xfs", "^Test(DefaultConfinement|DeviceCgroup|CapabilitiesAndFlags|SeccompProfileOfTheUser|FileOwnership|Mounts|" +
 		"NamesSysctlsAndHostNetwork|ContainersSurviveTheAgent|ShimKilled|Exec|ExecTerminal|OutOfMemory|Limits.*|Pause.*|UnifiedHierarchyAlone)$"},
 	{"engine", "xfs", "^TestQuota$/^here$"},
+	{"engine", "ext4", "^TestSharedDevices$"},
 	{"engine", "ext4", "^Test(Quota|Bridge|Ports|RunWaitRemove|ContainersOutliveTheEngine)$/^(here|[^b]*)$"},
 }
 
@@ -108,7 +109,7 @@ func TestDebianKernel(t *testing.T) {
 					continue
 				}
 				count++
-				job += fmt.Sprintf("cd %s && NOVA_AGENT_TEST_QUOTA=project %s -test.v -test.run '%s'; echo \"guest: suite $?\"\n",
+				job += fmt.Sprintf("cd %s && NOVA_AGENT_TEST_QUOTA=project NOVA_AGENT_TEST_MODULES=all %s -test.v -test.run '%s'; echo \"guest: suite $?\"\n",
 					filepath.Join(root, s.pkg), m.testBinary(s.pkg), s.run)
 			}
 			text := m.boot(t, job, "guest: done")
