@@ -20,6 +20,8 @@ const (
 	proxyDial = 20 * time.Second
 	// proxyIdle ends a UDP client's way to the container when nothing came back for so long, as dockerd's proxy does.
 	proxyIdle = 90 * time.Second
+	// proxyRetry is the pause after a connection that could not be taken.
+	proxyRetry = 100 * time.Millisecond
 	// proxyClients bounds the UDP clients of one port.
 	proxyClients = 1024
 )
@@ -63,8 +65,12 @@ func (l *listener) Lead(to netip.AddrPort) {
 		l.running.Go(func() {
 			for {
 				c, err := l.AcceptTCP()
-				if err != nil {
-					return // closed
+				if errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EINVAL) { // Close, or its shutdown
+					return
+				}
+				if err != nil { // no descriptors, no memory: the next one may do better
+					time.Sleep(proxyRetry)
+					continue
 				}
 				if l.hold(c) {
 					l.running.Go(func() { l.proxy(c) })
