@@ -88,6 +88,7 @@ type Engine struct {
 
 	mu          sync.RWMutex
 	containers  map[string]*tracked
+	departed    []*tracked         // guarded by mu: the latest that have removed themselves, see Waiter
 	names       map[string]string  // name to ID, those being created included
 	volumes     map[string]Volume  // by name
 	pluginPaths map[string]string  // of mounted volumes, by name

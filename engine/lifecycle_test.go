@@ -258,6 +258,10 @@ func TestAutoRemove(t *testing.T) {
 	if exit, err := w.Wait(ctx); err != nil || exit.Code != 5 {
 		t.Errorf("%+v, %v", exit, err)
 	}
+	// Who comes too late learns of it all the same.
+	if exit, err := e.Wait(ctx, c.ID, engine.WaitNotRunning); err != nil || exit.Code != 5 {
+		t.Errorf("afterwards: %+v, %v", exit, err)
+	}
 	if _, err := e.Inspect(c.ID); !errors.Is(err, errdefs.ErrNotFound) {
 		t.Errorf("it is still there: %v", err)
 	}

@@ -121,6 +121,9 @@ func (e *Engine) purge(ctx context.Context, t *tracked) error {
 		delete(e.names, t.rec.Spec.Name)
 	}
 	t.gone = true
+	if t.rec.Spec.AutoRemove && t.exits > 0 {
+		e.departLocked(t)
+	}
 	close(t.changed)
 	t.changed = make(chan struct{})
 	e.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"novaagent/engine/errdefs"
 )
@@ -28,7 +29,20 @@ type Waiter struct {
 	exits     uint64
 }
 
-// Waiter begins to wait: what happens after its return is seen by Waiter.Wait.
+// keptDeparted is how many containers that have removed themselves are remembered. Clients start such a container and ask
+// for its exit afterwards; with an engine that takes its time with removals they are never late.
+const keptDeparted = 64
+
+// departLocked remembers t, which has removed itself. The caller holds Engine.mu.
+func (e *Engine) departLocked(t *tracked) {
+	e.departed = append(e.departed, t)
+	if len(e.departed) > keptDeparted {
+		e.departed = slices.Delete(e.departed, 0, 1)
+	}
+}
+
+// Waiter begins to wait: what happens after its return is seen by Waiter.Wait. By its ID one of the latest containers that
+// have removed themselves is found, too.
 func (e *Engine) Waiter(ref string, condition Condition) (*Waiter, error) {
 	switch condition {
 	case WaitNotRunning, WaitNextExit, WaitRemoved:
@@ -38,6 +52,9 @@ func (e *Engine) Waiter(ref string, condition Condition) (*Waiter, error) {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	t, err := e.findLocked(ref)
+	if i := slices.IndexFunc(e.departed, func(t *tracked) bool { return t.id == ref }); err != nil && i >= 0 {
+		t, err = e.departed[i], nil
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -74,7 +74,7 @@ func query(t *testing.T, text string) *request {
 
 func TestMoment(t *testing.T) {
 	for text, want := range map[string]time.Time{
-		"": {}, "0": {}, "5": time.Unix(5, 0), "5.5": time.Unix(5, 500_000_000), "5.000000001": time.Unix(5, 1), "5.0000000019": time.Unix(5, 1),
+		"": {}, "0": time.Unix(0, 0), "5": time.Unix(5, 0), "5.5": time.Unix(5, 500_000_000), "5.000000001": time.Unix(5, 1), "5.0000000019": time.Unix(5, 1),
 		"2026-01-02T03:04:05Z": time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
 	} {
 		got, err := query(t, "x="+url.QueryEscape(text)).moment("x")
