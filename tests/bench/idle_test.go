@@ -33,7 +33,7 @@ func BenchmarkIdle(b *testing.B) {
 				fmt.Fprintf(table, "at most 1.5 MB: %s; at most 50 ms: %s", verdict(r.megabytes <= 1.5), verdict(r.list <= 50*time.Millisecond))
 			}
 			fmt.Fprintln(table)
-			b.ReportMetric(r.megabytes, d.Name+"-MB")
+			b.ReportMetric(r.megabytes, strings.ReplaceAll(d.Name, " ", "-")+"-MB")
 		}
 		table.Flush()
 	}
