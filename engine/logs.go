@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,20 +111,27 @@ func (r *logReader) close() {
 }
 
 // start opens the file to begin with, at the place that Tail means.
-func (r *logReader) start() error {
-	files := r.files()
-	if len(files) == 0 {
-		return nil
-	}
-	offset := int64(0)
-	if r.options.Tail >= 0 {
-		var err error
-		if files, offset, err = tailStart(files, r.options.Tail); err != nil {
+func (r *logReader) start() (err error) {
+	for range 10 {
+		files, offset := r.files(), int64(0)
+		if len(files) == 0 {
+			return nil
+		}
+		if r.options.Tail >= 0 {
+			files, offset, err = tailStart(files, r.options.Tail)
+		}
+		if err == nil {
+			err = r.open(files[0], offset)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			if err == nil {
+				r.older = files[1:]
+			}
 			return err
 		}
+		// It may have got its first line, and another id with that, or been rotated away.
 	}
-	r.older = files[1:]
-	return r.open(files[0], offset)
+	return err
 }
 
 // readAll passes on all there is. done means that no later line is wanted.
@@ -177,18 +185,21 @@ func (r *logReader) next() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	files := r.files()
-	for i, f := range files {
-		if f.id == id {
+	for range 10 {
+		files := r.files()
+		if i := slices.IndexFunc(files, func(f logFile) bool { return f.id == id }); i >= 0 {
 			files = files[i+1:]
-			break
+		}
+		if len(files) == 0 {
+			return false, nil
+		}
+		// It may have got its first line, and another id with that, or been rotated away.
+		if err := r.open(files[0], 0); !errors.Is(err, fs.ErrNotExist) {
+			r.older = files[1:]
+			return true, err
 		}
 	}
-	if len(files) == 0 {
-		return false, nil
-	}
-	r.older = files[1:]
-	return true, r.open(files[0], 0)
+	return false, nil
 }
 
 func (r *logReader) hasMore() (bool, error) {
