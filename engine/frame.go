@@ -58,7 +58,7 @@ func (e *Engine) takeFrame(dir string) {
 
 // keepFrame makes a frame of dir, in which there is nothing else any more. Without an error dir is gone.
 func (e *Engine) keepFrame(dir, name string) error {
-	if len(e.frames) == cap(e.frames) {
+	if len(e.frames) == cap(e.frames) || e.lends(name) {
 		return errNoFrame
 	}
 	list, err := os.ReadDir(dir)
@@ -93,6 +93,19 @@ func (e *Engine) keepFrame(dir, name string) error {
 	default:
 		return os.RemoveAll(filepath.Join(e.framesDir(), name))
 	}
+}
+
+// lends tells whether a container has files of the one with that ID mounted, as one that shares its network has: they must not
+// become another's.
+func (e *Engine) lends(id string) bool {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for other, t := range e.containers {
+		if other != id && t.rec.networkOwner() == id {
+			return true
+		}
+	}
+	return false
 }
 
 var errNoFrame = errors.New("no frame")

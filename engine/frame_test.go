@@ -28,7 +28,7 @@ func TestFrames(t *testing.T) {
 	e := open(t, o)
 	remove := func(id string) {
 		t.Helper()
-		if err := e.Remove(testContext(t), id, engine.RemoveOptions{}); err != nil {
+		if err := e.Remove(testContext(t), id, engine.RemoveOptions{Force: true}); err != nil {
 			t.Fatal(err)
 		}
 		if got := <-disposed; got != id {
@@ -86,6 +86,20 @@ func TestFrames(t *testing.T) {
 			}
 			frames(1)
 		})
+	}
+	// One that shares its network has its files mounted.
+	owner := mustRun(t, e, spec(t, "sleep 1000"))
+	s := spec(t, "sleep 1000")
+	s.NetworkMode = engine.NetworkMode("container:" + owner.ID)
+	sharer := mustRun(t, e, s)
+	if err := e.Remove(testContext(t), owner.ID, engine.RemoveOptions{Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	<-disposed
+	frames(0)
+	remove(mustRun(t, e, spec(t, "sleep 1000")).ID)
+	if out, err := shell(t, e, sharer.ID, "cat /etc/hostname"); err != nil || out != owner.ID[:12]+"\n" {
+		t.Errorf("after its owner's removal the sharer's hostname file is %q, %v", out, err)
 	}
 	if data, err := os.ReadFile(filepath.Join(root, "linked")); err != nil || len(data) == 0 {
 		t.Errorf("a file that somebody else has, too: %q, %v", data, err)

@@ -263,7 +263,7 @@ func brieflyOf(c *engine.Container) *createRequest {
 	}{}
 	brief.HostConfig.NetworkMode = container.NetworkMode(c.Spec.NetworkMode)
 	if c.Spec.Owner == engine.OwnerDocker && c.Spec.Front != nil {
-		_ = json.Unmarshal(c.Spec.Front, &brief)
+		_ = json.Unmarshal(c.Spec.Front, &brief) // it was valid at the creation; a list shows the rest
 	}
 	return &createRequest{
 		Config:     &container.Config{Image: brief.Image, ExposedPorts: brief.ExposedPorts},
