@@ -182,7 +182,9 @@ func (d *datagrams) Lead(to netip.AddrPort) {
 		if err != nil {
 			return // closed
 		}
+		d.mu.Lock()
 		d.clients = map[datagramClient]*net.UDPConn{}
+		d.mu.Unlock()
 		d.running.Go(d.receive)
 	})
 }
